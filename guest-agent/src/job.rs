@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use wire::{
     Ask, CancelSecret, ChatRequest, Commitments, Digest, Envelope, EnvelopeDigest, EnvelopeRefused,
     Keyset, ModelOffer, OpenedJob, Pair, Random, ReceiptKey, RefusalCode, Request, ResponseSealer,
-    SealError, SignedEnvelope, Subject, UnreadDigest, Usage, open_job,
+    SealError, SignedEnvelope, Subject, UnreadDigest, Usage, VerifiedEnvelope, open_job,
 };
 
 /// What admission decides by: the epochs and models of this boot, and what channels owe.
@@ -155,7 +155,7 @@ impl Admission {
         let refuse = |code| (Subject::Envelope(envelope.digest()), code, signer.clone());
         let epoch = named.ok_or_else(|| refuse(RefusalCode::StaleKeyset))?;
         let (channel, promised) = self
-            .screen_signed(&epoch, content, enc, offered.voucher)
+            .screen_signed(&epoch, &content, enc, offered.voucher)
             .map_err(refuse)?;
         Ok(Screened {
             epoch,
@@ -169,7 +169,7 @@ impl Admission {
     fn screen_signed(
         &self,
         epoch: &Epoch,
-        envelope: &Envelope,
+        envelope: &VerifiedEnvelope<'_>,
         enc: &[u8],
         payees: Option<&[u8]>,
     ) -> Result<(Address, Promised), RefusalCode> {

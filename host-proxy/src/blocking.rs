@@ -23,4 +23,12 @@ impl Blocking {
             Blocking::AtOnce => Ok(work()),
         }
     }
+
+    /// Starts `work`, for whose end nobody waits.
+    pub(crate) fn start(self, work: impl FnOnce() + Send + 'static) {
+        match self {
+            Blocking::Threads => drop(spawn_blocking(work)),
+            Blocking::AtOnce => work(),
+        }
+    }
 }

@@ -323,7 +323,7 @@ async fn channels(common: &Common) -> Result<(), Error> {
         list.push(json!({
             "channel": channel.to_string(),
             "owed_nano": figures.owed,
-            "vouchered_nano": figures.vouchered,
+            "vouchered_nano": figures.vouchered(),
             "deposit_nano": state.as_ref().map(|s| s.deposit),
             "paid_nano": state.as_ref().map(|s| s.paid),
             "payouts": payouts,

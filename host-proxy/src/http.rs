@@ -7,7 +7,6 @@ use crate::error::Error;
 use crate::limits::{CLOSE, DRAIN_POLL, DRAIN_VOUCHERS};
 use crate::proxy::Proxy;
 use crate::server::Peer;
-use crate::store::Store;
 use crate::tls::Tls;
 use crate::{evidence, log, monitor, receipts, relay, server, startup};
 use axum::body::Body;
@@ -208,15 +207,14 @@ async fn channel(
     let state = proxy
         .channel_for_payer(&address, authorization(&headers)?)
         .await?;
-    let read = move |store: &Store| Ok((store.figures(&address)?, store.highest(&address)?));
-    let read = proxy.store.on_disk(read).await;
-    let (figures, voucher) = read.map_err(|e: Error| ApiError::internal(&e))?;
+    let figures = proxy.store.on_disk(move |s| s.figures(&address)).await;
+    let figures = figures.map_err(|e| ApiError::internal(&e))?;
     Ok(Json(json!({
         "channel": address.to_string(),
         "deposit_nano": state.deposit,
         "paid_nano": state.paid,
         "owed_nano": figures.owed,
-        "voucher": voucher.map(|signed| hex::encode(signed.encode())),
+        "voucher": figures.highest.map(|signed| hex::encode(signed.encode())),
     })))
 }
 

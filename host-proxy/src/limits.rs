@@ -290,6 +290,8 @@ pub const HOST_MEMORY_MIB: u64 = 1024;
 
 /// What must be free on the state file's disk before a job is taken: every running job's charge and voucher, many times.
 pub const STATE_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+/// How often it is looked for: all jobs of that time write less than a tenth of it.
+pub const DISK_LOOK: Duration = Duration::from_secs(1);
 
 /// Sources of one kind of collateral.
 pub const SOURCES_MAX: usize = 8;

@@ -126,7 +126,7 @@ mod tests {
         let keys = (receipt_key().verifying_key(), payer_key().verifying_key());
         let verified = charge.verify(keys.0.as_bytes(), keys.1.as_bytes());
         let verified = verified.expect("a good charge");
-        let recorded = proxy.store.record(keys.0.as_bytes(), &verified, None);
+        let recorded = proxy.store.record_now(keys.0.as_bytes(), &verified, None);
         recorded.expect("recorded").expect("taken");
     }
 

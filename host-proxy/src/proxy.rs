@@ -26,7 +26,7 @@ use crate::payee::Payee;
 use crate::rate::RateLimit;
 use crate::settle::Settler;
 use crate::signer::SignerLock;
-use crate::store::{KeptEvidence, RememberedKeyset, Store, Taken};
+use crate::store::{Figures, KeptEvidence, RememberedKeyset, Store, Taken};
 use crate::telemetry::{Exporter, Telemetry};
 use crate::voucher::{self, STALE, VoucherRefused};
 use axum::http::StatusCode;
@@ -82,6 +82,8 @@ pub struct Reservation {
     reserved: Arc<Mutex<HashMap<Address, Reserved>>>,
     channel: Address,
     amount: Nano,
+    /// The channel's highest voucher as the job was admitted.
+    pub(crate) highest: Option<SignedVoucher>,
 }
 
 impl Proxy {
@@ -196,7 +198,7 @@ impl Proxy {
             }
             checked => checked,
         }?;
-        let taken = self.store.on_disk(move |s| s.take(&verified)).await;
+        let taken = self.store.take(&verified).await;
         match taken.map_err(|e| ApiError::internal(&e))? {
             Taken::Stored | Taken::Repeated => Ok(()),
             Taken::Stale { highest } => {
@@ -228,18 +230,15 @@ impl Proxy {
         self.rate
             .take(&state.payer_key, Instant::now().into_std())?;
         state.admits(now_unix_s())?;
-        if let Some(voucher) = &envelope.voucher {
-            self.take_enclosed(voucher).await?;
-        }
-        let (reservation, running) = self.reserve(channel, envelope.cost_max)?;
-        let figures = self.store.on_disk(move |s| s.figures(&channel)).await;
-        let figures = figures.map_err(|e| ApiError::internal(&e))?;
+        let (mut reservation, running) = self.reserve(channel, envelope.cost_max)?;
+        let figures = self.figures(channel, envelope.voucher.as_deref()).await?;
         let used = figures
             .owed
             .checked_add(running)
             .ok_or_else(|| payment("exposure", "the sum of costs is out of range"))?;
-        let uncovered = used.checked_sub(figures.vouchered).unwrap_or(Nano::ZERO);
-        let credit = self.credit.of(figures.vouchered);
+        let vouchered = figures.vouchered();
+        let uncovered = used.checked_sub(vouchered).unwrap_or(Nano::ZERO);
+        let credit = self.credit.of(vouchered);
         if uncovered > credit {
             let words = format!(
                 "the channel would owe {uncovered} nanoTON without a voucher; it is lent {credit} now, which grows by a tenth \
@@ -248,18 +247,43 @@ impl Proxy {
             );
             return Err(payment("exposure", words));
         }
-        let fits = |state: &ChannelState| used.max(figures.vouchered) <= state.deposit;
+        let fits = |state: &ChannelState| used.max(vouchered) <= state.deposit;
         if !fits(&state) && !fits(&self.channel(&channel, MaxAge::AskAgain).await?) {
             return Err(payment(
                 "exposure",
                 "the job may cost more than the rest of the deposit; top up the channel",
             ));
         }
+        reservation.highest = figures.highest;
         Ok(reservation)
+    }
+
+    /// What is owed and promised on a channel, with the voucher in an envelope taken. Most envelopes repeat the highest one.
+    async fn figures(
+        &self,
+        channel: Address,
+        enclosed: Option<&[u8]>,
+    ) -> Result<Figures, ApiError> {
+        let read = async || {
+            let figures = self.store.figures_of(channel).await;
+            figures.map_err(|e| ApiError::internal(&e))
+        };
+        let figures = read().await?;
+        let highest = figures.highest.as_ref().map(SignedVoucher::encode);
+        match enclosed {
+            Some(enclosed) if highest.as_deref() != Some(enclosed) => {
+                self.take_enclosed(enclosed).await?;
+                read().await
+            }
+            _ => Ok(figures),
+        }
     }
 
     /// Refuses jobs whose charges could not be written down: that is this host's fault, and its operator has to hear it.
     async fn can_earn(&self) -> Result<(), ApiError> {
+        if self.store.could_write() {
+            return Ok(());
+        }
         let able = self.store.on_disk(|store| store.can_write()).await;
         able.map_err(|error| {
             tracing::error!(%error, "no job is taken");
@@ -293,6 +317,7 @@ impl Proxy {
             reserved: self.reserved.clone(),
             channel,
             amount,
+            highest: None,
         };
         Ok((reservation, running))
     }

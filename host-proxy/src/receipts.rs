@@ -101,9 +101,10 @@ pub(crate) async fn ask_guest(
         receipt: receipt.payload.clone(),
         charge: charge.payload.clone(),
     };
-    let to_keep = kept.clone();
-    let record = move |s: &crate::store::Store| s.record(&receipt_key, &verified, Some(&to_keep));
-    let recorded = proxy.store.on_disk(record).await;
+    let recorded = proxy
+        .store
+        .record(&receipt_key, &verified, Some(kept.clone()))
+        .await;
     let recorded = recorded.map_err(|e| ApiError::internal(&e))?;
     recorded.map_err(|refused| {
         tracing::warn!(%refused, "a fetched charge");

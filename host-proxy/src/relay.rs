@@ -35,7 +35,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http_body_util::{BodyExt, Limited};
-use settlement::SignedCharge;
+use settlement::{SignedCharge, SignedVoucher, VerifiedCap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
     }
     let mut upload = Upload::begin(body, SIGNED_ENVELOPE_BYTES_MAX + SEALED_REQUEST_BYTES_MAX)?;
     upload.read(HEAD_BYTES_MAX, UPLOAD_HEAD).await?;
-    let (envelope, sealed) = open_envelope(&upload.read)?;
+    let (envelope, cap, sealed) = open_envelope(&upload.read)?;
     let (content, head_bytes) = (envelope.unverified(), upload.read.len() - sealed.len());
     let reservation = proxy.admit(content).await?;
     if proxy.guests.of(content.keyset).is_none() {
@@ -75,7 +75,8 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
         Some(guest) => (guest.clone(), None),
         None => (proxy.guests.least_loaded(), Some(slot(&proxy.strange)?)),
     };
-    let request = read_request(&proxy, upload, &envelope, head_bytes).await?;
+    let highest = reservation.highest.as_ref();
+    let request = read_request(&proxy, upload, &envelope, highest, head_bytes).await?;
     let within = |from: Instant, ms: u32| {
         from + (Duration::from_millis(ms.into()) + GUEST_GRACE).min(JOB_MAX)
     };
@@ -100,6 +101,7 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
         outcome: Outcome::Cut,
         until,
         envelope,
+        cap,
         proxy,
         reservation: Some(reservation),
         place: Some((place, strange)),
@@ -116,17 +118,11 @@ pub async fn job(proxy: Arc<Proxy>, body: Body) -> Result<Response, ApiError> {
 
 /// The next frame for the client. An answer that stops before its `End` is an error, so that the HTTP body stays unfinished, too.
 async fn next_passed(
-    waiting: Option<(mpsc::Receiver<Bytes>, bool)>,
-) -> Option<(
-    std::io::Result<Bytes>,
-    Option<(mpsc::Receiver<Bytes>, bool)>,
-)> {
+    waiting: Option<(mpsc::Receiver<Pass>, bool)>,
+) -> Option<(std::io::Result<Bytes>, Option<(mpsc::Receiver<Pass>, bool)>)> {
     let (mut waiting, ended) = waiting?;
     match waiting.recv().await {
-        Some(frame) => {
-            let ended = frame.first() == Some(&(FrameKind::End as u8));
-            Some((Ok(frame), Some((waiting, ended))))
-        }
+        Some(Pass { bytes, ended }) => Some((Ok(bytes), Some((waiting, ended)))),
         None if ended => None,
         None => Some((Err(std::io::ErrorKind::UnexpectedEof.into()), None)),
     }
@@ -141,6 +137,7 @@ async fn read_request(
     proxy: &Proxy,
     mut upload: Upload,
     envelope: &SignedEnvelope,
+    highest: Option<&SignedVoucher>,
     head_bytes: usize,
 ) -> Result<Vec<u8>, ApiError> {
     let _one_of_many = proxy.uploads.try_acquire().map_err(|_| ApiError::busy())?;
@@ -160,10 +157,7 @@ async fn read_request(
         return Err(ApiError::bad_request("malformed", words));
     }
     // What the channel has promised before, so that the guest counts none of it for jobs of its boot.
-    let channel = envelope.unverified().channel();
-    let held = proxy.store.on_disk(move |s| s.highest(&channel)).await;
-    let held = held.map_err(|e: Error| ApiError::internal(&e))?;
-    let held = held.map(|held| held.encode()).unwrap_or_default();
+    let held = highest.map(SignedVoucher::encode).unwrap_or_default();
     Ok([
         Frame::encode(FrameKind::Voucher, &held),
         Frame::encode(FrameKind::OpenJob, &envelope.encode()),
@@ -174,19 +168,20 @@ async fn read_request(
 }
 
 /// Reads the body of `POST /v1/vouchers`.
-pub async fn read_voucher(body: Body) -> Result<settlement::SignedVoucher, ApiError> {
+pub async fn read_voucher(body: Body) -> Result<SignedVoucher, ApiError> {
     let mut upload = Upload::begin(body, STATEMENT_BYTES_MAX)?;
     upload.read(STATEMENT_BYTES_MAX + 1, UPLOAD_HEAD).await?;
     if upload.read.len() > STATEMENT_BYTES_MAX {
         return Err(too_long(STATEMENT_BYTES_MAX));
     }
-    Ok(settlement::SignedVoucher::decode(&upload.read).map_err(VoucherRefused::from)?)
+    Ok(SignedVoucher::decode(&upload.read).map_err(VoucherRefused::from)?)
 }
 
 /// One running job, from the guest's first frame to its last.
 struct Exchange {
     proxy: Arc<Proxy>,
     envelope: SignedEnvelope,
+    cap: VerifiedCap,
     keyset: KeysetDigest,
     order: Order,
     answer_bytes: usize,
@@ -237,7 +232,7 @@ impl Exchange {
         at: Arc<Guest>,
         request: Vec<u8>,
         first_until: Instant,
-        begin: oneshot::Sender<Result<mpsc::Receiver<Bytes>, ApiError>>,
+        begin: oneshot::Sender<Result<mpsc::Receiver<Pass>, ApiError>>,
     ) {
         let mut client = Client {
             frames: None,
@@ -346,9 +341,16 @@ impl Exchange {
         client: &mut Client,
     ) -> Result<(), Stopped> {
         let mut frame = first;
+        let mut held = Vec::new();
         loop {
             let (bytes, next) = self.together(guest, &frame);
-            client.pass(bytes.into()).await;
+            held.extend(bytes);
+            // A receipt is worth nothing without its charge, and behind that the end is mostly here already.
+            let follows = matches!(next, Ok(Some(_))) || self.order == Order::Receipted;
+            if !follows || self.order == Order::Answering || next.is_err() {
+                let ended = self.order == Order::Ended;
+                client.pass(std::mem::take(&mut held), ended).await;
+            }
             match self.order {
                 Order::Ended => return Ok(()),
                 // The charge is here, so nothing is left to save.
@@ -360,7 +362,11 @@ impl Exchange {
                 Some(frame) => frame,
                 None => guest.next(self.until).await?,
             };
-            self.examine(&frame).await?;
+            let examined = self.examine(&frame).await;
+            if examined.is_err() && self.order == Order::Settled {
+                client.pass(std::mem::take(&mut held), false).await;
+            }
+            examined?;
         }
     }
 
@@ -371,9 +377,12 @@ impl Exchange {
         frame: &Frame,
     ) -> (Vec<u8>, Result<Option<Frame>, Stopped>) {
         let mut bytes = Frame::encode(frame.kind, &frame.payload);
-        while self.order == Order::Answering && bytes.len() + FRAME_BYTES_MAX < PASSED_BYTES_MAX {
+        let more = matches!(self.order, Order::Answering | Order::Settled);
+        while more && bytes.len() + FRAME_BYTES_MAX < PASSED_BYTES_MAX {
             match guest.ready() {
-                Ok(Some(next)) if next.kind == FrameKind::Data => {
+                Ok(Some(next))
+                    if (self.order, next.kind) == (Order::Answering, FrameKind::Data) =>
+                {
                     if let Err(stopped) = self.count_answer(&next) {
                         return (bytes, Err(stopped));
                     }
@@ -435,15 +444,9 @@ impl Exchange {
         let unknown = || refuse("the guest's receipt key is not known");
         let receipt_key = self.proxy.guests.receipt_key(self.keyset);
         let receipt_key = receipt_key.ok_or_else(unknown)?;
-        let envelope = self.envelope.unverified();
         let charge = SignedCharge::decode(bytes)
-            .and_then(|signed| signed.verify(&receipt_key, &envelope.terms.payer_key))
+            .and_then(|signed| signed.verify_under(&receipt_key, &self.cap))
             .map_err(|e| Stopped::Charge(e.to_string()))?;
-        if charge.cap != envelope.cap() {
-            return Err(refuse(
-                "it is for another job or another cap than the envelope's",
-            ));
-        }
         if charge.stake != self.proxy.payee.stake() {
             return Err(refuse("it names another stake"));
         }
@@ -452,15 +455,13 @@ impl Exchange {
         }
         let kept = self.receipt.take().map(|receipt| KeptReceipt {
             envelope: self.envelope.digest(),
-            channel: envelope.channel(),
-            payer_key: envelope.terms.payer_key,
+            channel: self.cap.channel,
+            payer_key: self.envelope.unverified().terms.payer_key,
             receipt,
             charge: bytes.to_vec(),
         });
-        let store = self.proxy.store.clone();
-        let recorded = store
-            .on_disk(move |s| s.record(&receipt_key, &charge, kept.as_ref()))
-            .await?;
+        let store = &self.proxy.store;
+        let recorded = store.record(&receipt_key, &charge, kept).await?;
         recorded.map_err(|refused| Stopped::Charge(refused.to_string()))
     }
 }
@@ -471,9 +472,17 @@ fn refuse<T>(begin: oneshot::Sender<Result<T, ApiError>>, why: ApiError) -> Resu
     Ok(())
 }
 
+/// Frames for the client.
+#[derive(Debug)]
+struct Pass {
+    bytes: Bytes,
+    /// The job's `End` is the last of them.
+    ended: bool,
+}
+
 /// Where frames go, as long as somebody takes them.
 struct Client {
-    frames: Option<mpsc::Sender<Bytes>>,
+    frames: Option<mpsc::Sender<Pass>>,
     /// How much longer the guest may be kept waiting for this client.
     wait: Duration,
     /// Whether it stayed, and did not read.
@@ -481,12 +490,13 @@ struct Client {
 }
 
 impl Client {
-    async fn pass(&mut self, frame: Bytes) {
+    async fn pass(&mut self, bytes: Vec<u8>, ended: bool) {
         let Some(frames) = &self.frames else {
             return;
         };
-        let began = Instant::now();
-        match timeout(self.wait, frames.send(frame)).await {
+        let (began, bytes) = (Instant::now(), bytes.into());
+        let pass = Pass { bytes, ended };
+        match timeout(self.wait, frames.send(pass)).await {
             Ok(Ok(())) => self.wait = self.wait.saturating_sub(began.elapsed()),
             Ok(Err(_)) => {
                 tracing::debug!("the client has left; its charge is still read");
@@ -500,7 +510,7 @@ impl Client {
     }
 }
 
-fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), ApiError> {
+fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, VerifiedCap, &[u8]), ApiError> {
     let (envelope, sealed) = SignedEnvelope::decode_prefix(body)
         .map_err(|e| ApiError::bad_request("malformed", e.to_string()))?;
     if envelope.unverified().sealed_bytes as usize > SEALED_REQUEST_BYTES_MAX {
@@ -508,10 +518,11 @@ fn open_envelope(body: &[u8]) -> Result<(SignedEnvelope, &[u8]), ApiError> {
     }
     let enc = OpenedJob::encapsulated_key(sealed)
         .map_err(|e| ApiError::bad_request("malformed", e.to_string()))?;
-    envelope
+    let cap = envelope
         .verify(enc)
-        .map_err(|e| ApiError::bad_request("envelope_signature", e.to_string()))?;
-    Ok((envelope, sealed))
+        .map_err(|e| ApiError::bad_request("envelope_signature", e.to_string()))?
+        .cap();
+    Ok((envelope, cap, sealed))
 }
 
 /// A request's body, read as far as it is needed.

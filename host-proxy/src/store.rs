@@ -41,6 +41,7 @@ use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 use wire::KeysetDigest;
 
 /// A handle to the books; clones share its two connections.
@@ -49,11 +50,14 @@ pub struct Store {
     writing: Arc<Mutex<Sql>>,
     /// Reads what is committed while the other one waits for the disk.
     reading: Arc<Mutex<Sql>>,
-    group: Arc<group::Group>,
+    changes: Arc<group::Group>,
+    questions: Arc<group::Group>,
     place: Arc<StatePlace>,
     blocking: Blocking,
     /// Whether the last change failed.
     failed: Arc<AtomicBool>,
+    /// When there was last seen to be room on the disk.
+    looked: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,13 +71,20 @@ pub enum Taken {
 }
 
 /// What is owed and promised on one channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figures {
-    pub channel: Address,
     /// Sum of the charges of every receipt key.
     pub owed: Nano,
     /// The highest voucher.
-    pub vouchered: Nano,
+    pub highest: Option<SignedVoucher>,
+}
+
+impl Figures {
+    /// What the highest voucher promises.
+    pub fn vouchered(&self) -> Nano {
+        let highest = self.highest.as_ref();
+        highest.map_or(Nano::ZERO, |signed| signed.voucher.cumulative)
+    }
 }
 
 /// A keyset that a guest of this provider has or had.
@@ -108,10 +119,12 @@ impl Store {
         Ok(Store {
             writing: Arc::new(Mutex::new(writing)),
             reading: Arc::new(Mutex::new(reading)),
-            group: Arc::default(),
+            changes: Arc::default(),
+            questions: Arc::default(),
             place: Arc::new(place.clone()),
             blocking: Blocking::Threads,
             failed: Arc::default(),
+            looked: Arc::default(),
         })
     }
 
@@ -143,67 +156,29 @@ impl Store {
     }
 
     /// Keeps a voucher if it is the highest. When this returns, it is on the disk.
-    pub fn take(&self, voucher: &VerifiedVoucher) -> Result<Taken, Error> {
-        let amount = to_sql(voucher.cumulative)?;
-        let (bytes, channel) = (voucher.signed().encode(), voucher.channel.to_string());
-        self.change_together(move |change| {
-            // Whoever writes and whatever was read before, it only rises.
-            let risen = change.execute(
-                "INSERT INTO vouchers VALUES (?1, ?2, ?3) ON CONFLICT (channel) DO UPDATE
-                 SET cumulative = excluded.cumulative, bytes = excluded.bytes
-                 WHERE excluded.cumulative > vouchers.cumulative",
-                values![&channel, amount, &bytes[..]],
-            )?;
-            if risen == 1 {
-                return Ok(Taken::Stored);
-            }
-            let (highest, stored): (i64, Vec<u8>) = change.one(
-                "SELECT cumulative, bytes FROM vouchers WHERE channel = ?1",
-                values![&channel],
-            )?;
-            match stored == bytes {
-                true => Ok(Taken::Repeated),
-                false => Ok(Taken::Stale {
-                    highest: from_sql(highest)?,
-                }),
-            }
-        })
+    pub async fn take(&self, voucher: &VerifiedVoucher) -> Result<Taken, Error> {
+        self.change_together(taking(voucher)?).await
+    }
+
+    /// The same on this thread.
+    #[cfg(test)]
+    pub(crate) fn take_now(&self, voucher: &VerifiedVoucher) -> Result<Taken, Error> {
+        self.change_now(taking(voucher)?)
     }
 
     /// The highest voucher of a channel.
     pub fn highest(&self, channel: &Address) -> Result<Option<SignedVoucher>, Error> {
-        let bytes: Option<(Vec<u8>,)> = self.read().first(
-            "SELECT bytes FROM vouchers WHERE channel = ?1",
-            values![&channel.to_string()],
-        )?;
-        let decode = |(bytes,): (Vec<u8>,)| SignedVoucher::decode(&bytes);
-        bytes
-            .map(decode)
-            .transpose()
-            .map_err(|_| corrupt("voucher"))
+        highest(&self.read(), &channel.to_string())
     }
 
     /// What is owed and promised on a channel.
     pub fn figures(&self, channel: &Address) -> Result<Figures, Error> {
-        let name = channel.to_string();
-        let sql = self.read();
-        let vouchered: Option<(i64,)> = sql.first(
-            "SELECT cumulative FROM vouchers WHERE channel = ?1",
-            values![&name],
-        )?;
-        // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
-        let sums: Vec<(i64,)> = sql.all(SUMS, values![&name])?;
-        let mut owed = Nano::ZERO;
-        for (sum,) in sums {
-            owed = owed
-                .checked_add(from_sql(sum)?)
-                .ok_or(corrupt("sum of charges"))?;
-        }
-        Ok(Figures {
-            channel: *channel,
-            owed,
-            vouchered: vouchered.map_or(Ok(Nano::ZERO), |(amount,)| from_sql(amount))?,
-        })
+        figures(&self.read(), channel)
+    }
+
+    /// The same for one of many jobs.
+    pub async fn figures_of(&self, channel: Address) -> Result<Figures, Error> {
+        self.read_together(move |sql| figures(sql, &channel)).await
     }
 
     /// Sums over all channels.
@@ -348,6 +323,57 @@ impl Store {
         // A panic elsewhere leaves the connection whole: a transaction that was open is rolled back when dropped.
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn figures(sql: &Sql, channel: &Address) -> Result<Figures, Error> {
+    let name = channel.to_string();
+    // Each receipt key counts its own sum; a charge that was lost on its way is in the next one's sum.
+    let sums: Vec<(i64,)> = sql.all(SUMS, values![&name])?;
+    let mut owed = Nano::ZERO;
+    for (sum,) in sums {
+        owed = owed
+            .checked_add(from_sql(sum)?)
+            .ok_or(corrupt("sum of charges"))?;
+    }
+    let highest = highest(sql, &name)?;
+    Ok(Figures { owed, highest })
+}
+
+fn highest(sql: &Sql, channel: &str) -> Result<Option<SignedVoucher>, Error> {
+    let bytes = "SELECT bytes FROM vouchers WHERE channel = ?1";
+    let bytes: Option<(Vec<u8>,)> = sql.first(bytes, values![channel])?;
+    let decode = |(bytes,): (Vec<u8>,)| SignedVoucher::decode(&bytes);
+    let decoded = bytes.map(decode).transpose();
+    decoded.map_err(|_| corrupt("voucher"))
+}
+
+fn taking(
+    voucher: &VerifiedVoucher,
+) -> Result<impl FnOnce(&Sql) -> Result<Taken, Error> + use<>, Error> {
+    let amount = to_sql(voucher.cumulative)?;
+    let (bytes, channel) = (voucher.signed().encode(), voucher.channel.to_string());
+    Ok(move |change: &Sql| {
+        // Whoever writes and whatever was read before, it only rises.
+        let risen = change.execute(
+            "INSERT INTO vouchers VALUES (?1, ?2, ?3) ON CONFLICT (channel) DO UPDATE
+             SET cumulative = excluded.cumulative, bytes = excluded.bytes
+             WHERE excluded.cumulative > vouchers.cumulative",
+            values![&channel, amount, &bytes[..]],
+        )?;
+        if risen == 1 {
+            return Ok(Taken::Stored);
+        }
+        let (highest, stored): (i64, Vec<u8>) = change.one(
+            "SELECT cumulative, bytes FROM vouchers WHERE channel = ?1",
+            values![&channel],
+        )?;
+        match stored == bytes {
+            true => Ok(Taken::Repeated),
+            false => Ok(Taken::Stale {
+                highest: from_sql(highest)?,
+            }),
+        }
+    })
 }
 
 /// The highest sum of a channel's charges under each receipt key. From key to key, since `GROUP BY` reads all of the up to 4,096 charges

@@ -3,9 +3,10 @@
 use crate::{
     Address, ChainId, Nano,
     cell::{CellHasher, Layout},
-    signing::{self, SignatureFault},
+    signing,
 };
 use ed25519_dalek::SigningKey;
+use std::ops::Deref;
 
 const TAG: u32 = 0x6361_7031; // "cap1"
 
@@ -29,6 +30,12 @@ pub struct SignedCap {
     pub cap: Cap,
     /// Ed25519, by the key in the channel's terms, over [`Cap::cell_hash`].
     pub signature: [u8; 64],
+}
+
+/// A cap that its payer signed. Only [`SignedCap::verify`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedCap {
+    signed: SignedCap,
 }
 
 impl Cap {
@@ -57,12 +64,25 @@ impl Cap {
 }
 
 impl SignedCap {
-    /// Whether the holder of `payer_key` signed exactly these fields.
-    pub fn holds(&self, payer_key: &[u8; 32]) -> bool {
-        self.verify(payer_key).is_ok()
-    }
-
-    pub(crate) fn verify(&self, payer_key: &[u8; 32]) -> Result<(), SignatureFault> {
+    /// `Some` claims: the holder of `payer_key` signed exactly these fields.
+    pub fn verify(&self, payer_key: &[u8; 32]) -> Option<VerifiedCap> {
         signing::verify(payer_key, &self.cap.cell_hash(), &self.signature)
+            .ok()
+            .map(|()| VerifiedCap { signed: *self })
+    }
+}
+
+impl VerifiedCap {
+    /// The cap with its signature.
+    pub fn signed(&self) -> &SignedCap {
+        &self.signed
+    }
+}
+
+impl Deref for VerifiedCap {
+    type Target = Cap;
+
+    fn deref(&self) -> &Cap {
+        &self.signed.cap
     }
 }

@@ -97,14 +97,17 @@ impl Layout for CellHasher {
     fn uint(mut self, bits: usize, value: u64) -> CellHasher {
         assert!(bits == 64 || bits < 64 && value >> bits == 0, "{FITS}");
         assert!(self.bits + bits <= BITS_MAX, "{FITS}");
-        for place in (0..bits).rev() {
-            let free = 7 - self.bits % 8;
-            if free == 7 {
+        let mut left = bits;
+        while left > 0 {
+            let used = self.bits % 8;
+            if used == 0 {
                 self.data.push(0);
             }
-            *self.data.last_mut().expect("the byte begun last") |=
-                ((value >> place & 1) as u8) << free;
-            self.bits += 1;
+            let taken = left.min(8 - used);
+            let part = (value >> (left - taken)) as u8 & (0xff >> (8 - taken));
+            *self.data.last_mut().expect("the byte begun last") |= part << (8 - used - taken);
+            self.bits += taken;
+            left -= taken;
         }
         self
     }

@@ -1,7 +1,7 @@
 //! The guest's statement of what one job cost, small enough for a TVM to judge.
 
 use crate::{
-    Address, Cap, ChainId, ChargeError, Nano, SignedCap,
+    Address, Cap, ChainId, ChargeError, Nano, SignedCap, VerifiedCap,
     cell::{CellHasher, Layout},
     limits, signing,
 };
@@ -37,7 +37,8 @@ pub struct SignedCharge {
     pub signature: [u8; 64],
 }
 
-/// A charge whose signatures were checked and whose cost is within its cap. Only [`SignedCharge::verify`] makes one.
+/// A charge whose signatures were checked and whose cost is within its cap. Only [`SignedCharge::verify`] and
+/// [`SignedCharge::verify_under`] make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VerifiedCharge {
     signed: SignedCharge,
@@ -143,14 +144,33 @@ impl SignedCharge {
         receipt_key: &[u8; 32],
         payer_key: &[u8; 32],
     ) -> Result<VerifiedCharge, ChargeError> {
+        self.verify_signature(receipt_key)?;
+        let cap = self.charge.cap.verify(payer_key);
+        self.within(&cap.ok_or(ChargeError::CapSignature)?)
+    }
+
+    /// The same for whoever verified the job's cap before it was run: the charge is to be under that one.
+    pub fn verify_under(
+        &self,
+        receipt_key: &[u8; 32],
+        cap: &VerifiedCap,
+    ) -> Result<VerifiedCharge, ChargeError> {
+        self.verify_signature(receipt_key)?;
+        self.within(cap)
+    }
+
+    fn verify_signature(&self, receipt_key: &[u8; 32]) -> Result<(), ChargeError> {
         let hash = self.charge.cell_hash();
         signing::verify(receipt_key, &hash, &self.signature).map_err(|fault| match fault {
             signing::SignatureFault::Key => ChargeError::Key,
             signing::SignatureFault::Signature => ChargeError::Signature,
-        })?;
+        })
+    }
+
+    fn within(&self, verified: &VerifiedCap) -> Result<VerifiedCharge, ChargeError> {
         let Charge { cost, cap, .. } = self.charge;
-        if !cap.holds(payer_key) {
-            return Err(ChargeError::CapSignature);
+        if cap != *verified.signed() {
+            return Err(ChargeError::OtherCap);
         }
         let cap = cap.cap.most;
         if cost > cap {

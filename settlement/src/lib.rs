@@ -41,7 +41,7 @@ pub mod toncenter;
 mod wallet;
 
 pub use address::{Address, AddressError};
-pub use cap::{Cap, SignedCap};
+pub use cap::{Cap, SignedCap, VerifiedCap};
 pub use chain::ChainId;
 pub use channel::{ChannelTerms, TermsRefused, exit};
 pub use charge::{Charge, SignedCharge, VerifiedCharge};

@@ -39,6 +39,8 @@ pub enum ChargeError {
     Signature,
     #[error("the cap in the charge is not signed by the channel's payer")]
     CapSignature,
+    #[error("the charge is for another job or another cap than it should be")]
+    OtherCap,
     #[error("the charge of {cost} nanoTON is above its cap of {cap}")]
     CostAboveCap { cost: Nano, cap: Nano },
 }

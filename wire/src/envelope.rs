@@ -9,7 +9,8 @@ use crate::limits::{ENVELOPE_BYTES_MAX, NAME_BYTES_MAX, STATEMENT_BYTES_MAX};
 use crate::{Digest, EnvelopeDigest, KeysetDigest, sha256};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use minicbor::{Decode, Encode};
-use settlement::{Address, Cap, ChannelTerms, Nano, SignedCap};
+use settlement::{Address, Cap, ChannelTerms, Nano, SignedCap, VerifiedCap};
+use std::ops::Deref;
 
 const WHAT: &str = "envelope";
 const DOMAIN: &str = "chrysalis/envelope/v1";
@@ -102,6 +103,13 @@ pub struct SignedEnvelope {
     bytes: Vec<u8>,
     envelope: Envelope,
     signature: [u8; 64],
+}
+
+/// An envelope that its payer signed, with the cap in it. Only [`SignedEnvelope::verify`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedEnvelope<'a> {
+    envelope: &'a Envelope,
+    cap: VerifiedCap,
 }
 
 /// Why an envelope was refused. The payer, or the proxy between, is at fault.
@@ -203,7 +211,7 @@ impl SignedEnvelope {
     }
 
     /// Checks that the payer of the channel signed this envelope with `enc`, and the cap in it.
-    pub fn verify(&self, enc: &[u8]) -> Result<&Envelope, EnvelopeRefused> {
+    pub fn verify(&self, enc: &[u8]) -> Result<VerifiedEnvelope<'_>, EnvelopeRefused> {
         let payer_key = &self.envelope.terms.payer_key;
         VerifyingKey::from_bytes(payer_key)
             .and_then(|key| {
@@ -213,10 +221,11 @@ impl SignedEnvelope {
                 )
             })
             .map_err(|_| EnvelopeRefused::Signature)?;
-        if !self.envelope.cap().holds(payer_key) {
-            return Err(EnvelopeRefused::Cap);
-        }
-        Ok(&self.envelope)
+        let cap = self.envelope.cap().verify(payer_key);
+        Ok(VerifiedEnvelope {
+            envelope: &self.envelope,
+            cap: cap.ok_or(EnvelopeRefused::Cap)?,
+        })
     }
 
     /// The content, signature unchecked: for proxies, who route by it and trust nothing in it.
@@ -227,6 +236,26 @@ impl SignedEnvelope {
     /// The digest that travels inside the seal, too.
     pub fn digest(&self) -> EnvelopeDigest {
         EnvelopeDigest::of(&self.bytes)
+    }
+}
+
+impl VerifiedEnvelope<'_> {
+    /// What this job may cost, by its payer's word.
+    pub fn cap(&self) -> VerifiedCap {
+        self.cap
+    }
+
+    /// The channel that pays.
+    pub fn channel(&self) -> Address {
+        self.cap.channel
+    }
+}
+
+impl Deref for VerifiedEnvelope<'_> {
+    type Target = Envelope;
+
+    fn deref(&self) -> &Envelope {
+        self.envelope
     }
 }
 
@@ -243,7 +272,7 @@ mod tests {
     fn a_cap_that_the_payer_did_not_sign_is_refused_in_an_envelope_that_it_did() {
         let payer = SigningKey::from_bytes(&[9; 32]);
         let good = envelope(&payer).sign(b"enc", &payer);
-        assert_eq!(good.verify(b"enc"), Ok(good.unverified()));
+        assert_eq!(*good.verify(b"enc").unwrap(), *good.unverified());
         // A chain would find no payer behind the charge, after the work was done.
         let mut envelope = good.unverified().clone();
         envelope.cap_signature = [0; 64];

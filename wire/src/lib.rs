@@ -56,7 +56,7 @@ pub use config::{
 pub use digest::{
     CoreDigest, Digest, EnvelopeDigest, KeysetDigest, ReceiptDigest, UnreadDigest, sha256,
 };
-pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope};
+pub use envelope::{Endpoint, Envelope, EnvelopeRefused, SignedEnvelope, VerifiedEnvelope};
 pub use evidence::{Bundle, Delegation, Endorsement, Event, Evidence};
 pub use frame::{Frame, FrameDecoder, FrameError, FrameKind};
 pub use gate::{GateAnswer, GateRefusal, GateRequest};

@@ -153,7 +153,7 @@ mod tests {
         let verified = charge.verify(keys.0.as_bytes(), keys.1.as_bytes());
         let recorded = proxy
             .store
-            .record(keys.0.as_bytes(), &verified.expect("good"), None);
+            .record_now(keys.0.as_bytes(), &verified.expect("good"), None);
         recorded.expect("recorded").expect("taken");
 
         let ours = Authority::new(1);

@@ -98,7 +98,7 @@ mod tests {
         let path = directory.join(format!("{above}.sqlite"));
         let store = Store::open(&path, &payee.address(), ChainId::EMBEDDED).expect("opens");
         let promised = voucher(400).verify(&channel_terms().payer_key);
-        store.take(&promised.expect("signed")).expect("stored");
+        store.take_now(&promised.expect("signed")).expect("stored");
         let second = SecondNode {
             url: second.clone(),
             above: Nano(above),

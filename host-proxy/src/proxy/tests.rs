@@ -27,7 +27,7 @@ fn owe(proxy: &Proxy, seq: u64, cost: u64, cumulative: u64) {
         .expect("signed");
     proxy
         .store
-        .record(&key, &verified, None)
+        .record_now(&key, &verified, None)
         .expect("stored")
         .expect("new");
 }

@@ -67,7 +67,7 @@ impl Process {
         let verified = voucher(amount)
             .verify(&channel_terms().payer_key)
             .expect("signed");
-        self.store.take(&verified).expect("stored");
+        self.store.take_now(&verified).expect("stored");
     }
 
     fn settler(&self) -> Settler<'_> {

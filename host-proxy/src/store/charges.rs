@@ -36,37 +36,25 @@ pub struct KeptReceipt {
 impl Store {
     /// Keeps a charge, and with it the receipt that it is for. The same again is fine; another with the same sequence
     /// number is not.
-    pub fn record(
+    pub async fn record(
         &self,
         receipt_key: &[u8; 32],
         charge: &VerifiedCharge,
-        receipt: Option<&KeptReceipt>,
+        receipt: Option<KeptReceipt>,
     ) -> Result<Result<(), ChargeRefused>, Error> {
-        let bytes = charge.signed().encode();
-        let (cost, cumulative) = (to_sql(charge.cost)?, to_sql(charge.cumulative)?);
-        let (receipt_key, charge, receipt) = (*receipt_key, *charge, receipt.cloned());
-        self.change_together(move |change| {
-            let refused = refuse(change, &receipt_key, &charge, &bytes)?;
-            let newest = match refused {
-                Verdict::Known => return Ok(Ok(())),
-                Verdict::Refused(refused) => return Ok(Err(refused)),
-                Verdict::New { newest } => newest,
-            };
-            let seq = charge.seq.cast_signed();
-            let channel = charge.channel().to_string();
-            change.execute(
-                "INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                values![&receipt_key, seq, &channel, cost, cumulative, &bytes[..]],
-            )?;
-            super::log::append(change, LogLeaf::of(charge.signed()))?;
-            if newest.is_none() || seq % CHARGES_PRUNED_EVERY == 0 {
-                prune(change, &receipt_key, seq)?;
-            }
-            if let Some(receipt) = &receipt {
-                keep(change, receipt)?;
-            }
-            Ok(Ok(()))
-        })
+        self.change_together(recording(receipt_key, charge, receipt)?)
+            .await
+    }
+
+    /// The same on this thread.
+    #[cfg(test)]
+    pub(crate) fn record_now(
+        &self,
+        receipt_key: &[u8; 32],
+        charge: &VerifiedCharge,
+        receipt: Option<KeptReceipt>,
+    ) -> Result<Result<(), ChargeRefused>, Error> {
+        self.change_now(recording(receipt_key, charge, receipt)?)
     }
 
     /// How many charges were taken: entries of the log, since charges are pruned.
@@ -95,6 +83,37 @@ impl Store {
         };
         row.map(kept).transpose()
     }
+}
+
+fn recording(
+    receipt_key: &[u8; 32],
+    charge: &VerifiedCharge,
+    receipt: Option<KeptReceipt>,
+) -> Result<impl FnOnce(&Sql) -> Result<Result<(), ChargeRefused>, Error> + use<>, Error> {
+    let bytes = charge.signed().encode();
+    let (cost, cumulative) = (to_sql(charge.cost)?, to_sql(charge.cumulative)?);
+    let (receipt_key, charge) = (*receipt_key, *charge);
+    Ok(move |change: &Sql| {
+        let newest = match refuse(change, &receipt_key, &charge, &bytes)? {
+            Verdict::Known => return Ok(Ok(())),
+            Verdict::Refused(refused) => return Ok(Err(refused)),
+            Verdict::New { newest } => newest,
+        };
+        let seq = charge.seq.cast_signed();
+        let channel = charge.channel().to_string();
+        change.execute(
+            "INSERT INTO charges VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            values![&receipt_key, seq, &channel, cost, cumulative, &bytes[..]],
+        )?;
+        super::log::append(change, LogLeaf::of(charge.signed()))?;
+        if newest.is_none() || seq % CHARGES_PRUNED_EVERY == 0 {
+            prune(change, &receipt_key, seq)?;
+        }
+        if let Some(receipt) = &receipt {
+            keep(change, receipt)?;
+        }
+        Ok(Ok(()))
+    })
 }
 
 /// What becomes of a charge.

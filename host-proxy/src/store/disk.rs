@@ -3,15 +3,24 @@
 use super::Store;
 use super::sql::values;
 use crate::error::{Context, Error, Fault};
-use crate::limits::STATE_FREE_BYTES_MIN;
+use crate::limits::{DISK_LOOK, STATE_FREE_BYTES_MIN};
 use nix::sys::statvfs::statvfs;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use tokio::time::Instant;
 
 impl Store {
+    /// Whether the last change was made and [`can_write`](Self::can_write) said yes so lately that nobody could have filled the disk since.
+    pub(crate) fn could_write(&self) -> bool {
+        let looked = *self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.failed.load(Ordering::Relaxed)
+            && looked.is_some_and(|looked| looked.elapsed() < DISK_LOOK)
+    }
+
     /// Refuses when the disk is nearly full, or when the last change failed and a trial fails too. A job that is taken
     /// in spite of that could not be charged for.
     pub(crate) fn can_write(&self) -> Result<(), Error> {
@@ -20,17 +29,17 @@ impl Store {
             let free = statvfs(directory_of(path)).context(Fault::Host, shown)?;
             has_room(free.blocks_available() * free.fragment_size(), shown)?;
         }
-        match self.failed.load(Ordering::Relaxed) {
-            false => Ok(()),
+        if self.failed.load(Ordering::Relaxed) {
             // It changes nothing, and still has to write a page.
-            true => self
-                .change(|change| change.execute("UPDATE owner SET chain = chain", &[]))
+            self.change(|change| change.execute("UPDATE owner SET chain = chain", &[]))
                 .context(Fault::Host, || {
                     let place = &self.place;
                     format!("{place} cannot be written; jobs are refused until it can")
-                })
-                .map(drop),
+                })?;
         }
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        *looked = Some(Instant::now());
+        Ok(())
     }
 
     /// Writes everything to a new file at `to`, from one moment, while others go on writing. A plain copy of the state
@@ -112,7 +121,7 @@ mod tests {
         let channel = channel_terms().address();
         let voucher = voucher(cumulative);
         let verified = crate::voucher::verify(&voucher, &channel, &channel_state(DEPOSIT));
-        store.take(&verified.expect("good")).map(drop)
+        store.take_now(&verified.expect("good")).map(drop)
     }
 
     #[test]
@@ -168,6 +177,9 @@ mod tests {
         std::fs::rename(&saved, &path).expect("restored");
         let restored = open(&path);
         assert_eq!(restored.highest(&channel).expect("read"), Some(voucher(7)));
-        assert_eq!(restored.figures(&channel).expect("read").vouchered, Nano(7));
+        assert_eq!(
+            restored.figures(&channel).expect("read").vouchered(),
+            Nano(7)
+        );
     }
 }

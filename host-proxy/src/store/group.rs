@@ -1,17 +1,24 @@
-//! Changes of several threads in one transaction, so that they share the disk's one flush: a flush takes as long as a thousand inserts.
+//! Changes of several jobs in one transaction, so that they share the disk's one flush: a flush takes as long as a thousand inserts.
 //!
-//! Whoever gets the connection next commits for all that wait behind it. Each change is a savepoint of its own: one that fails takes back
-//! itself alone. Nobody is answered before the commit.
+//! One thread commits for all that wait, and one more may wait for the next turn: a job needs none of its own. Questions likewise. Each change is a savepoint
+//! of its own: one that fails takes back itself alone. Nobody is answered before the commit.
 
 use super::Store;
 use super::sql::{Open, Sql};
 use crate::error::{Error, Fault};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use tokio::sync::oneshot;
 
 /// Those that wait.
 #[derive(Default)]
-pub(super) struct Group(Mutex<Vec<Box<dyn Member>>>);
+pub(super) struct Group(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    members: Vec<Box<dyn Member>>,
+    /// Somebody will commit for them.
+    called: bool,
+}
 
 /// One change, whatever it gives.
 trait Member: Send {
@@ -24,7 +31,7 @@ trait Member: Send {
 struct One<T, W> {
     work: Option<W>,
     made: Option<Result<T, Error>>,
-    tell: SyncSender<Result<T, Error>>,
+    tell: oneshot::Sender<Result<T, Error>>,
 }
 
 impl<T, W> Member for One<T, W>
@@ -38,12 +45,11 @@ where
     }
 
     fn end(self: Box<Self>, failed: Option<&str>) {
-        let lost = |words: &str| Err(Error::new(Fault::Host, words));
         let answer = match (self.made, failed) {
             (Some(Err(own)), _) => Err(own),
-            (_, Some(words)) => lost(words),
+            (_, Some(words)) => Err(Error::new(Fault::Host, words)),
             (Some(made), None) => made,
-            (None, None) => lost("a change was not made"),
+            (None, None) => Err(lost()),
         };
         // Whoever asked may be gone.
         let _ = self.tell.send(answer);
@@ -51,38 +57,67 @@ where
 }
 
 impl Store {
-    /// Makes a change together with those of other threads. When this returns `Ok`, it is on the disk.
-    pub(super) fn change_together<T: Send + 'static>(
+    /// Makes a change together with those of others. After `Ok` it is on the disk.
+    pub(super) async fn change_together<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Sql) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (tell, told) = sync_channel(1);
-        let one = One {
-            work: Some(work),
-            made: None,
-            tell,
-        };
-        self.group.waiting().push(Box::new(one));
-        let sql = self.lock();
-        if let Some(answer) = answered(&told) {
-            return answer;
+        let (told, first) = self.changes.enlist(work);
+        if first {
+            let store = self.clone();
+            self.blocking.start(move || store.commit_waiting());
         }
-        let mut members = std::mem::take(&mut *self.group.waiting());
+        told.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// The same on this thread.
+    #[cfg(test)]
+    pub(super) fn change_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sql) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (mut told, _) = self.changes.enlist(work);
+        self.commit_waiting();
+        told.try_recv()
+            .expect("made, here or by whom had the connection before")
+    }
+
+    /// Reads together with others, which costs one change of thread for all of them.
+    pub(super) async fn read_together<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sql) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (told, first) = self.questions.enlist(work);
+        if first {
+            let store = self.clone();
+            self.blocking.start(move || {
+                let sql = store.read();
+                for mut member in store.questions.take() {
+                    member.make(&sql);
+                    member.end(None);
+                }
+            });
+        }
+        told.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    fn commit_waiting(&self) {
+        let sql = self.lock();
+        let mut members = self.changes.take();
+        if members.is_empty() {
+            return;
+        }
         let committed = commit(&sql, &mut members);
         self.note(committed.is_ok());
         let failed = committed.err().map(|error| error.to_string());
         for member in members {
             member.end(failed.as_deref());
         }
-        drop(sql);
-        let lost = || Err(Error::new(Fault::Host, "a change was not made"));
-        answered(&told).unwrap_or_else(lost)
     }
 }
 
-/// Whoever had the connection before may have made this change, too.
-fn answered<T>(told: &Receiver<Result<T, Error>>) -> Option<Result<T, Error>> {
-    told.try_recv().ok()
+fn lost() -> Error {
+    Error::new(Fault::Host, "it was not done")
 }
 
 fn commit(sql: &Sql, members: &mut [Box<dyn Member>]) -> Result<(), Error> {
@@ -103,7 +138,28 @@ fn commit(sql: &Sql, members: &mut [Box<dyn Member>]) -> Result<(), Error> {
 }
 
 impl Group {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Member>>> {
+    /// Adds one to those that wait. `true`: nobody was called for them yet.
+    fn enlist<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sql) -> Result<T, Error> + Send + 'static,
+    ) -> (oneshot::Receiver<Result<T, Error>>, bool) {
+        let (tell, told) = oneshot::channel();
+        let one = One {
+            work: Some(work),
+            made: None,
+            tell,
+        };
+        let mut waiting = self.waiting();
+        waiting.members.push(Box::new(one));
+        (told, !std::mem::replace(&mut waiting.called, true))
+    }
+
+    /// All that wait. Who comes after them calls again.
+    fn take(&self) -> Vec<Box<dyn Member>> {
+        std::mem::take(&mut *self.waiting()).members
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
         // A list of boxes: whole, whoever panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,7 +190,7 @@ mod tests {
                         barrier.wait();
                         for at in 0..20 {
                             let name = format!("{thread} {at}");
-                            let made = store.change_together(move |change| {
+                            let made = store.change_now(move |change| {
                                 let insert = "INSERT INTO first_keys VALUES (?1, ?2)";
                                 change.execute(insert, values![&name, &[0; 32]])?;
                                 match at % 5 {
@@ -167,10 +223,10 @@ mod tests {
             let insert = |change: &Sql| {
                 change.execute("INSERT INTO first_keys VALUES ('a', ?1)", values![&[0; 32]])
             };
-            store.change_together(insert).expect_err("read only");
+            store.change_now(insert).expect_err("read only");
             assert!(store.can_write().is_err());
             store.writable(true);
-            assert_eq!(store.change_together(insert).expect("made"), 1);
+            assert_eq!(store.change_now(insert).expect("made"), 1);
             assert!(store.can_write().is_ok());
             assert_eq!(keys(&store), 1);
         });

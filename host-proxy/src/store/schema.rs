@@ -5,6 +5,7 @@ use super::sql::{Open, Sql, values};
 use crate::error::{Error, Fault};
 use crate::limits::STORE_BUSY;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use settlement::{Address, ChainId};
 use std::path::Path;
 
@@ -51,6 +52,8 @@ fn open_file(path: &Path) -> Result<(Sql, Sql), Error> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(STORE_BUSY)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Else a statement is planned anew for each new value of its placeholders.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok::<_, Error>(connection)
     };
     let (writing, reading) = (open()?, open()?);

@@ -139,11 +139,18 @@ impl Sql {
 
     fn step(&self, step: Step) -> Result<(), Error> {
         match self {
-            Sql::Sqlite(connection) => Ok(connection.execute_batch(match step {
-                // Others that write wait from here on, not in the middle.
-                Step::Begin | Step::Prepare => "BEGIN IMMEDIATE",
-                _ => step.text(),
-            })?),
+            Sql::Sqlite(connection) => {
+                let texts: &[&str] = match step {
+                    // Others that write wait from here on, not in the middle.
+                    Step::Begin | Step::Prepare => &["BEGIN IMMEDIATE"],
+                    Step::Undo => &["ROLLBACK TO own", "RELEASE own"],
+                    _ => &[step.text()],
+                };
+                for text in texts {
+                    connection.prepare_cached(text)?.execute([])?;
+                }
+                Ok(())
+            }
             #[cfg(feature = "postgres")]
             Sql::Postgres(link) => link.step(step),
         }

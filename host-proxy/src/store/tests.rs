@@ -28,10 +28,16 @@ fn verified(cumulative: u64) -> VerifiedVoucher {
 fn a_lower_voucher_never_replaces_a_higher_one_and_a_repeat_is_fine() {
     on_each(|place| {
         let store = open(place);
-        assert_eq!(store.take(&verified(10)).expect("stored"), Taken::Stored);
-        assert_eq!(store.take(&verified(10)).expect("stored"), Taken::Repeated);
         assert_eq!(
-            store.take(&verified(9)).expect("read"),
+            store.take_now(&verified(10)).expect("stored"),
+            Taken::Stored
+        );
+        assert_eq!(
+            store.take_now(&verified(10)).expect("stored"),
+            Taken::Repeated
+        );
+        assert_eq!(
+            store.take_now(&verified(9)).expect("read"),
             Taken::Stale { highest: Nano(10) }
         );
         let mut same_amount = voucher(10).voucher;
@@ -41,19 +47,25 @@ fn a_lower_voucher_never_replaces_a_higher_one_and_a_repeat_is_fine() {
             .verify(&channel_state(DEPOSIT).payer_key)
             .expect("signed");
         assert_eq!(
-            store.take(&same_amount).expect("read"),
+            store.take_now(&same_amount).expect("read"),
             Taken::Stale { highest: Nano(10) }
         );
-        assert_eq!(store.take(&verified(11)).expect("stored"), Taken::Stored);
+        assert_eq!(
+            store.take_now(&verified(11)).expect("stored"),
+            Taken::Stored
+        );
         // Another process opens the file while we hold it, as `settle` does beside `serve`.
         let beside = open(place);
         assert_eq!(
             beside.highest(&channel_terms().address()).expect("read"),
             Some(voucher(11))
         );
-        assert_eq!(beside.take(&verified(12)).expect("stored"), Taken::Stored);
         assert_eq!(
-            store.take(&verified(11)).expect("read"),
+            beside.take_now(&verified(12)).expect("stored"),
+            Taken::Stored
+        );
+        assert_eq!(
+            store.take_now(&verified(11)).expect("read"),
             Taken::Stale { highest: Nano(12) }
         );
     });
@@ -89,7 +101,7 @@ fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
                     &channel_terms().payer_key,
                 )
                 .expect("signed");
-            store.record(key, &verified, None).expect("stored")
+            store.record_now(key, &verified, None).expect("stored")
         };
         assert_eq!(keep(&key, 0, 5, 5), Ok(()));
         assert_eq!(keep(&key, 0, 5, 5), Ok(()));
@@ -99,9 +111,8 @@ fn charges_add_up_per_receipt_key_and_one_number_has_one_charge() {
         assert_eq!(keep(&key, 2, 4, 14), Err(ChargeRefused::Another { seq: 2 }));
         assert_eq!(keep(&[9; 32], 0, 100, 100), Ok(()));
         let expected = Figures {
-            channel,
             owed: Nano(115),
-            vouchered: Nano::ZERO,
+            highest: None,
         };
         assert_eq!(store.figures(&channel).expect("read"), expected);
         assert_eq!(store.channels().expect("read"), [channel]);
@@ -214,7 +225,7 @@ fn charges_are_pruned_to_what_is_owed_and_what_may_still_be_disputed() {
                     &channel_terms().payer_key,
                 )
                 .expect("signed");
-            store.record(&key, &verified, None).expect("stored")
+            store.record_now(&key, &verified, None).expect("stored")
         };
         let rows = || -> i64 {
             let count = "SELECT COUNT(*) FROM charges";
@@ -268,7 +279,7 @@ fn receipts_are_kept_with_their_charges_and_bounded() {
                 .verify(&key, &channel_terms().payer_key)
                 .expect("signed");
             store
-                .record(&key, &verified, Some(&receipt(n)))
+                .record_now(&key, &verified, Some(receipt(n)))
                 .expect("stored")
                 .expect("new");
         }
@@ -344,7 +355,7 @@ fn of_two_proxies_vouchers_the_highest_stays_and_none_is_lost() {
             for (start, store) in proxies.iter().enumerate() {
                 threads.spawn(move || {
                     for cumulative in (1 + start as u64..=60).step_by(2) {
-                        let taken = store.take(&verified(cumulative)).expect("an answer");
+                        let taken = store.take_now(&verified(cumulative)).expect("an answer");
                         let highest = store.highest(&channel_terms().address()).expect("read");
                         let highest = highest.expect("one was taken").voucher.cumulative;
                         match taken {
@@ -372,7 +383,7 @@ fn of_two_proxies_charges_each_is_taken_and_logged_once() {
                         let signed = charge(seq, 1, seq + 1);
                         let key = receipt_key().verifying_key().to_bytes();
                         let verified = signed.verify(&key, &channel_terms().payer_key);
-                        let kept = store.record(&key, &verified.expect("signed"), None);
+                        let kept = store.record_now(&key, &verified.expect("signed"), None);
                         assert_eq!(kept.expect("stored"), Ok(()));
                     }
                 });
@@ -437,7 +448,7 @@ fn a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_
         .one("SELECT CAST(current_database() AS TEXT)", &[]);
     let (name,): (String,) = name.expect("read");
     let cut = || server.administer(|client| client.execute(cut, &[&name]).expect("cut"));
-    store.take(&verified(1)).expect("stored");
+    store.take_now(&verified(1)).expect("stored");
     let halved = store.change(|change| {
         change.execute("DELETE FROM vouchers", &[])?;
         assert_eq!(cut(), 2);
@@ -451,12 +462,12 @@ fn a_lost_connection_takes_its_transaction_with_it_and_the_next_change_connects_
     let highest = || store.highest(&channel_terms().address()).expect("read");
     assert_eq!(highest(), Some(voucher(1)));
     assert_eq!(
-        store.take(&verified(2)).expect("connected again"),
+        store.take_now(&verified(2)).expect("connected again"),
         Taken::Stored
     );
     assert_eq!(cut(), 2);
     assert_eq!(
-        store.take(&verified(3)).expect("connected again"),
+        store.take_now(&verified(3)).expect("connected again"),
         Taken::Stored
     );
     assert_eq!(highest(), Some(voucher(3)));
@@ -538,7 +549,7 @@ fn what_an_open_claim_covers_is_unpaid_until_it_is_in_the_books() {
             cumulative: Nano(9),
             paid_before: Nano(2),
         };
-        store.take(&verified(9)).expect("stored");
+        store.take_now(&verified(9)).expect("stored");
         store
             .note_progress(&channel, Nano(2), false)
             .expect("stored");

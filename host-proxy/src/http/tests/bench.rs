@@ -6,6 +6,7 @@ use crate::config::NodeUrl;
 use crate::credit::Credit;
 use crate::fixtures::{payer_key, receipt_key};
 use crate::limits::{CONNECTIONS_MAX, JOBS_PER_GUEST_MAX};
+use crate::store::Store;
 use ed25519_dalek::{Signer, Verifier};
 use ledger::Ledger;
 use nix::sched::{CpuSet, sched_setaffinity};

@@ -128,7 +128,9 @@ impl World {
         };
         let signed = voucher.sign(&payer_key());
         let verified = signed.verify(&self.channels[index].payer_key);
-        self.store.take(&verified.expect("signed")).expect("stored");
+        self.store
+            .take_now(&verified.expect("signed"))
+            .expect("stored");
     }
 
     /// Runs a child to its end.

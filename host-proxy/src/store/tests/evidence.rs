@@ -39,7 +39,7 @@ fn evidence_stays_for_the_keysets_that_signed_charges() {
         // The first that came stays.
         learn(&store, 1, key, &evidence(9), begin + 1);
         let signed = charge(0, 1, 1).verify(&key, payer_key().verifying_key().as_bytes());
-        let recorded = store.record(&key, &signed.expect("good"), None);
+        let recorded = store.record_now(&key, &signed.expect("good"), None);
         recorded.expect("recorded").expect("taken");
         learn(&store, 3, [3; 32], &evidence(3), begin + EVIDENCE_UNUSED_S);
         assert_eq!([1, 2, 3].map(kept), [Some(1), Some(2), Some(3)]);

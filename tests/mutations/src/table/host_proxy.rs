@@ -126,8 +126,8 @@ pub(super) const ALL: &[Mutation] = &[
     },
     Mutation {
         fault: "a charge for another cap than the envelope's is kept",
-        file: "host-proxy/src/relay.rs",
-        text: "if charge.cap != envelope.cap() {",
+        file: "settlement/src/charge.rs",
+        text: "if cap != *verified.signed() {",
         with: "if false {",
         test: proxy("http::tests::what_a_guest_may_not_send_is_not_passed_on"),
     },
@@ -272,8 +272,8 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "a full disk is nobody's fault",
         file: "host-proxy/src/store/disk.rs",
-        text: "match self.failed.load(Ordering::Relaxed) {",
-        with: "match false && self.failed.load(Ordering::Relaxed) {",
+        text: "if self.failed.load(Ordering::Relaxed) {",
+        with: "if false && self.failed.load(Ordering::Relaxed) {",
         test: proxy("store::disk::tests::a_store_that_cannot_be_written_says_so_until_it_can"),
     },
     Mutation {

@@ -46,8 +46,8 @@ pub(super) const ALL: &[Mutation] = &[
     Mutation {
         fault: "Flip: a proxy panics at an envelope that was changed on its way",
         file: "host-proxy/src/relay.rs",
-        text: ".map_err(|e| ApiError::bad_request(\"envelope_signature\", e.to_string()))?;",
-        with: ".expect(\"signed\");",
+        text: ".map_err(|e| ApiError::bad_request(\"envelope_signature\", e.to_string()))?\n        .cap();",
+        with: ".expect(\"signed\")\n        .cap();",
         test: seeds("break_nothing::flip"),
     },
     Mutation {
