@@ -204,13 +204,17 @@ pub(super) fn resolved(
     Ok(body)
 }
 
-/// The texts that the cache of embeddings does not have, and what it has. Without a cache, or without such a model, all of them.
+/// The texts that the cache of embeddings does not have, and what it has. Without a cache, or without such a model (or with another
+/// digest than a request pins), all of them.
 pub(super) fn looked(
     client: &Client,
     spender: &Spender,
     mut texts: Texts,
 ) -> (Texts, Option<(Looked, String)>) {
-    let model = client.models().get(&texts.model);
+    let model = pinned(&texts.model).and_then(|(name, root)| {
+        let model = client.models().get(name)?;
+        root.is_none_or(|root| root == model.root).then_some(model)
+    });
     let (Some(vectors), Some(model)) = (&client.vectors, model) else {
         return (texts, None);
     };

@@ -55,6 +55,18 @@ async fn a_text_is_asked_and_paid_once() {
     assert_eq!(places(&again["x_kept"]), [0, 1]);
     assert!({ again["x_kept"].as_array().unwrap().iter() }.all(|kept| kept["receipt_id"] == *paid));
 
+    // And where the model's digest is pinned. With another one the cache has nothing, and the answer is refused as ever.
+    let pinned = async |root: &str| {
+        let mut body = body(&["a"]);
+        body["model"] = json!(format!("{SCRIPTED_EMBEDDER}@sha256:{root}"));
+        post(&address, PATH, &body).await
+    };
+    let (status, same) = pinned(&"09".repeat(32)).await;
+    assert_eq!((status, vouchers(&world)), (200, 1), "{same}");
+    assert_eq!(same["data"][0]["embedding"], first["data"][0]["embedding"]);
+    let (status, other) = pinned(&"0".repeat(64)).await;
+    assert_eq!((status, vouchers(&world)), (404, 1), "{other}");
+
     // A quote says so, too.
     let quoted = async |texts: &[&str]| {
         let asked = json!({"path": PATH, "body": body(texts)});
