@@ -27,6 +27,14 @@ use engine::{EngineError, Packing};
 use model::FileDigest;
 use wire::LoadPlan;
 
+/// What single kernels are launched with: for tests.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::buffers::Kernels;
+    pub use super::device::{Argument, Device, Function, Memory};
+    pub use super::weights::Matrix;
+}
+
 pub use device::Counters;
 pub use forward::CudaForward;
 
