@@ -65,7 +65,7 @@ fn of_a_later_report_only_its_own_signature_is_new() {
     let (made, known) = (Made::new(), Signatures::default());
     let first = made.appraise(&made.evidence(1), NOW, Some(&known));
     assert_eq!(first, made.appraise(&made.evidence(1), NOW, None));
-    // Five of the device, three of each RIM, of which two are the same, two RIMs, and seven answers, less two that are the same.
+    // Five of the device, three of each RIM, of which two are the same, two RIMs, and seven answers.
     assert_eq!(known.count(), 18);
     let later = made.appraise(&made.evidence(2), NOW, Some(&known));
     assert_eq!(later, made.appraise(&made.evidence(2), NOW, None));
