@@ -465,8 +465,10 @@ fn an_appraisal_is_timed_and_one_that_is_remembered_takes_less_than_a_millisecon
     let quote = median(Box::new(|| {
         plain.attest(&without).unwrap();
     }));
+    // Making one signs certificates, which is not what is measured.
+    let mut clients: Vec<Client> = (0..101).map(|_| Client::of(&with)).collect();
     let first = median(Box::new(|| {
-        Client::of(&with).attest(&good, NOW).unwrap();
+        clients.pop().unwrap().attest(&good, NOW).unwrap();
     }));
     let client = Client::of(&with);
     client.attest(&good, NOW).unwrap();
