@@ -159,5 +159,24 @@ pub trait Forward: Send {
     }
 }
 
+/// A decoder, and what happens before each of its steps. Tokens are chosen on the host.
+pub struct Before<F>(pub Box<dyn Forward>, pub F);
+
+impl<F: FnMut(&[Row]) + Send> Forward for Before<F> {
+    fn shape(&self) -> &ForwardShape {
+        self.0.shape()
+    }
+
+    fn forward(
+        &mut self,
+        rows: &[Row],
+        tables: &[BlockTable],
+        scores: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        (self.1)(rows);
+        self.0.forward(rows, tables, scores)
+    }
+}
+
 /// The score of a token that no completion holds: less than any model says, and finite whatever a penalty makes of it.
 pub const FORBIDDEN: f32 = -1e30;

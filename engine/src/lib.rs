@@ -35,7 +35,7 @@ pub mod weights;
 
 pub use embedder::Embedder;
 pub use error::{EngineError, RequestError};
-pub use forward::{BLOCK_TOKENS, BlockTable, Choosers, Forward, ForwardShape, Row};
+pub use forward::{BLOCK_TOKENS, Before, BlockTable, Choosers, Forward, ForwardShape, Row};
 pub use kernels::{Kernels, Kind, sampling};
 pub use memory::{Memory, Needs};
 pub use packed::Packing;

@@ -6,7 +6,7 @@
 use crate::{Digest, GpuCollateral, GpuReport, Keyset, KeysetDigest, sha256};
 use ::gpu::{
     EvidenceError, Gpu, GpuEvidence, GpuFeature, GpuNonce, GpuPolicy, GpuRefusal, GpuRootClass,
-    GpuRoots, OcspError, OcspNonce, OcspResponses, Revocation, Rim, RimError, Verified,
+    GpuRoots, OcspError, OcspNonce, OcspResponses, Revocation, Rim, RimError, Signatures, Verified,
 };
 use attest::RootClass;
 use minicbor::bytes::ByteVec;
@@ -57,9 +57,13 @@ pub enum GpuNotTrusted {
 /// attests more often than a guest makes evidence.
 ///
 /// An answer is remembered for exactly what was judged (the report, its certificates, what the proxy added, the question, the roots),
-/// from the second of its appraisal to the last one at which every signature behind it is in date. A refusal is not remembered.
+/// from the second of its appraisal to the last one at which every signature behind it is in date. A refusal is not remembered. Of
+/// other evidence, signatures that were good before are not checked again: of a GPU's next report only its own is new.
 #[derive(Debug, Default)]
-pub struct AppraisedGpus(Mutex<VecDeque<Appraised>>);
+pub struct AppraisedGpus {
+    answers: Mutex<VecDeque<Appraised>>,
+    signatures: Signatures,
+}
 
 #[derive(Debug)]
 struct Appraised {
@@ -74,12 +78,14 @@ impl AppraisedGpus {
         let same = |one: &&Appraised| {
             one.judged == judged && one.roots == *roots && one.seconds.contains(&now_unix_s)
         };
-        let kept = self.0.lock().ok()?;
+        let kept = self.answers.lock().ok()?;
         kept.iter().find(same).map(|one| one.gpu.clone())
     }
 
     fn keep(&self, one: Appraised) {
-        let Ok(mut kept) = self.0.lock() else { return };
+        let Ok(mut kept) = self.answers.lock() else {
+            return;
+        };
         kept.push_front(one);
         kept.truncate(APPRAISED_GPUS);
     }
@@ -141,7 +147,7 @@ impl ShownGpu<'_> {
             nonce: GpuNonce::Expected(GpuReport::nonce(self.digest)),
             revocation: Revocation::Ocsp(&responses),
         };
-        let gpu = ::gpu::verify(&evidence, &rims, &policy)?;
+        let gpu = ::gpu::verify_with(&evidence, &rims, &policy, &appraised.signatures)?;
         match gpu.evidence.fields.feature {
             None | Some(GpuFeature::SinglePassthrough) => {}
             Some(other) => return Err(GpuNotTrusted::OneOfSeveral(other)),

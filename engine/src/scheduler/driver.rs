@@ -233,6 +233,7 @@ impl Steps {
 mod tests {
     use super::super::tests::{Fake, Plain, alone, job, tokens};
     use super::*;
+    use crate::{Before, Row};
     use std::sync::mpsc::{Sender, channel};
 
     fn told(events: &Sender<Event>) -> Listener {
@@ -241,26 +242,6 @@ mod tests {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         })
-    }
-
-    /// Computes a step when it is allowed to.
-    struct Gated(Fake, Receiver<()>);
-
-    impl Forward for Gated {
-        fn shape(&self) -> &crate::ForwardShape {
-            self.0.shape()
-        }
-
-        fn forward(
-            &mut self,
-            rows: &[crate::Row],
-            tables: &[crate::BlockTable],
-            scores: &mut Vec<f32>,
-        ) -> Result<(), crate::EngineError> {
-            // Without a gate keeper it is open.
-            let _ = self.1.recv();
-            self.0.forward(rows, tables, scores)
-        }
     }
 
     #[test]
@@ -288,7 +269,10 @@ mod tests {
     #[test]
     fn a_cancelled_job_takes_no_part_in_the_next_step() {
         let (gate, keeper) = channel();
-        let gated = Gated(Fake::new(16, 8, 40), keeper);
+        // A step is computed when it is allowed to be; without a gate keeper the gate is open.
+        let gated = Before(Box::new(Fake::new(16, 8, 40)), move |_: &[Row]| {
+            let _ = keeper.recv();
+        });
         let driver = Driver::start(Box::new(gated), tokens(), Limits::default()).unwrap();
         let (events, received) = channel();
         let endless = Plain {

@@ -22,12 +22,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::Computing;
-use engine::sampling::Choice;
 use engine::scheduler::Limits;
-use engine::{BlockTable, Choosers, EngineError, Forward, ForwardShape, Packing, Row};
-use forward::GPU_FAILED;
+use engine::{EngineError, Packing};
 use model::FileDigest;
 use wire::LoadPlan;
+
+/// What single kernels are launched with: for tests.
+#[doc(hidden)]
+pub mod parts {
+    pub use super::buffers::Kernels;
+    pub use super::device::{Argument, Device, Function, Memory};
+    pub use super::weights::Matrix;
+}
 
 pub use device::Counters;
 pub use forward::CudaForward;
@@ -53,7 +59,7 @@ pub struct Facts {
 /// # Errors
 /// There is no driver or no GPU, the model is not usable or has a shape that no kernel has, a cubin is missing, or memory is short.
 pub fn load(plan: &LoadPlan, cubins: &Path) -> Result<Computing, CudaError> {
-    let (forward, tokens, facts, root) = CudaForward::load(
+    let (mut forward, tokens, facts, root) = CudaForward::load(
         Path::new(&plan.directory),
         plan.weights
             .map(|weights| Packing::All(gpu_jobs::kind(weights))),
@@ -61,8 +67,9 @@ pub fn load(plan: &LoadPlan, cubins: &Path) -> Result<Computing, CudaError> {
         plan.context_max as usize,
         cubins,
     )?;
+    forward.ends_with_its_gpu = true;
     Ok(Computing {
-        forward: Box::new(WhileThereIsAGpu(forward)),
+        forward: Box::new(forward),
         tokens,
         limits: Limits {
             sequences_max: forward::SCORED_MAX,
@@ -72,44 +79,6 @@ pub fn load(plan: &LoadPlan, cubins: &Path) -> Result<Computing, CudaError> {
         quantisation: facts.quantisation.into(),
         determinism: facts.determinism,
     })
-}
-
-/// A decoder with whose GPU the process ends, which its agent takes as the loss of the GPU. Jobs that went on would fail one by one.
-struct WhileThereIsAGpu(CudaForward);
-
-impl WhileThereIsAGpu {
-    fn or_end(done: Result<(), EngineError>) -> Result<(), EngineError> {
-        if done == Err(GPU_FAILED) {
-            std::process::abort();
-        }
-        done
-    }
-}
-
-impl Forward for WhileThereIsAGpu {
-    fn shape(&self) -> &ForwardShape {
-        self.0.shape()
-    }
-
-    fn forward(
-        &mut self,
-        rows: &[Row],
-        tables: &[BlockTable],
-        scores: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        Self::or_end(self.0.forward(rows, tables, scores))
-    }
-
-    fn choose(
-        &mut self,
-        rows: &[Row],
-        tables: &[BlockTable],
-        choosers: Choosers<'_>,
-        scores: &mut Vec<f32>,
-        choices: &mut Vec<Option<Choice>>,
-    ) -> Result<(), EngineError> {
-        Self::or_end(self.0.choose(rows, tables, choosers, scores, choices))
-    }
 }
 
 /// Why there is no decoder on a GPU.

@@ -3,7 +3,7 @@
 use attest::{Manifest, Policy, Root};
 use ed25519_dalek::SigningKey;
 use engine::scheduler::{Driver, Limits};
-use engine::{BlockTable, EngineError, Forward, ForwardShape, Row};
+use engine::{Before, Forward, Row};
 use guest_agent::platform::{Platform, PlatformError};
 use guest_agent::{Booted, Serving};
 use rand_chacha::ChaCha20Rng;
@@ -14,7 +14,7 @@ use simulator::SimulatedModule;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -136,17 +136,10 @@ pub fn module() -> SimulatedModule {
     SimulatedModule::new(now(), &mut random).unwrap()
 }
 
-/// What computes a chat model, but each step waits for the test, until that lets go of its end.
-pub struct Held {
-    forward: Box<dyn Forward>,
-    steps: Receiver<()>,
-    /// The most sequences that a step had.
-    sequences: Arc<AtomicUsize>,
-}
-
 /// A test's hold on the steps of a model.
 pub struct Hold {
     next: Sender<()>,
+    /// The most sequences that a step had.
     pub sequences: Arc<AtomicUsize>,
 }
 
@@ -157,35 +150,19 @@ impl Hold {
     }
 }
 
-impl Forward for Held {
-    fn shape(&self) -> &ForwardShape {
-        self.forward.shape()
-    }
-
-    fn forward(
-        &mut self,
-        rows: &[Row],
-        tables: &[BlockTable],
-        scores: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        let _ = self.steps.recv();
-        let sequences: BTreeSet<usize> = rows.iter().map(|row| row.sequence).collect();
-        self.sequences.fetch_max(sequences.len(), Ordering::SeqCst);
-        self.forward.forward(rows, tables, scores)
-    }
-}
-
 /// Boots an agent whose steps wait for the test.
 pub async fn boot_held(config: &[u8]) -> (Running, Hold) {
     let (next, steps) = channel();
     let sequences = Arc::new(AtomicUsize::new(0));
     let (counted, mut steps) = (sequences.clone(), Some(steps));
     let running = boot_wrapped(models(), config, |forward| {
-        Box::new(Held {
-            forward,
-            steps: steps.take().expect("one model"),
-            sequences: counted.clone(),
-        })
+        let (steps, counted) = (steps.take().expect("one model"), counted.clone());
+        let wait = move |rows: &[Row]| {
+            let _ = steps.recv();
+            let sequences: BTreeSet<usize> = rows.iter().map(|row| row.sequence).collect();
+            counted.fetch_max(sequences.len(), Ordering::SeqCst);
+        };
+        Box::new(Before(forward, wait))
     });
     (running.await, Hold { next, sequences })
 }

@@ -43,8 +43,9 @@ pub use pki::CertificateError;
 pub use refusal::{GpuBundleRefusal, GpuRefusal, Mismatch, RimError, RimKind, XmlError};
 pub use report::{GpuFeature, GpuFields, ReportError};
 pub use roots::{GpuRootClass, GpuRoots, IsNvidia};
+pub use signatures::Signatures;
 #[cfg(feature = "appraisal")]
 pub use {
     rim::Rim,
-    verify::{Gpu, RimUsed, Verified, verify, verify_bundle},
+    verify::{Gpu, RimUsed, Verified, verify, verify_bundle, verify_with},
 };

@@ -24,6 +24,9 @@ pub const GPU_RIM_DEPTH_MAX: usize = 16;
 pub const GPU_RIM_CERTIFICATES_MAX: usize = 6;
 /// RIMs that are given at once.
 pub const GPU_RIMS_MAX: usize = 256;
+/// Good signatures that are remembered at once, 32 bytes each; when there is one more, all are forgotten. A GPU with its RIMs has about
+/// twenty.
+pub const GPU_SIGNATURES_MAX: usize = 4096;
 /// One OCSP response.
 pub const GPU_OCSP_BYTES_MAX: usize = 16 * 1024;
 /// OCSP responses that are given at once.

@@ -3,9 +3,11 @@
 //! ```text
 //! evidence ─► Inspected ─► driver RIM, VBIOS RIM: chain, digest, signature ─► every measurement ─► Verified<Gpu>
 //! ```
-//! The last step goes through all measurements and names every one that differs.
+//! The last step goes through all measurements and names every one that differs. RIMs are judged on a thread beside the evidence:
+//! nearly all of the time goes into signatures, and half of them are behind RIMs.
 
 use std::ops::Deref;
+use std::panic::resume_unwind;
 
 use super::{
     GpuBundle, GpuBundleRefusal, GpuEvidence, GpuFields, GpuPolicy, GpuRefusal, Inspected,
@@ -67,7 +69,18 @@ pub fn verify(
     rims: &[Rim],
     policy: &GpuPolicy<'_>,
 ) -> Result<Verified<Gpu>, GpuRefusal> {
-    appraise(evidence, rims, policy, &Signatures::default()).map(Verified)
+    verify_with(evidence, rims, policy, &Signatures::default())
+}
+
+/// The same for whoever appraises more than once: what is in `signatures` is not checked again, what is found good is put there. Answer
+/// and claim are those of [`verify`].
+pub fn verify_with(
+    evidence: &GpuEvidence,
+    rims: &[Rim],
+    policy: &GpuPolicy<'_>,
+    signatures: &Signatures,
+) -> Result<Verified<Gpu>, GpuRefusal> {
+    appraise(evidence, rims, policy, signatures).map(Verified)
 }
 
 /// Turns the evidence of a machine's GPUs into GPUs. All answer one nonce, and none stands there twice.
@@ -89,9 +102,20 @@ fn appraise(
     policy: &GpuPolicy<'_>,
     signatures: &Signatures,
 ) -> Result<Gpu, GpuRefusal> {
-    let inspected = inspected(evidence, policy, signatures)?;
-    let of = |kind| rim(kind, &inspected.fields, rims, policy, signatures);
-    let (driver, vbios) = (of(RimKind::Driver)?, of(RimKind::Vbios)?);
+    let of = |kind| rim(kind, &evidence.report.fields, rims, policy, signatures);
+    let both = || Ok::<_, GpuRefusal>((of(RimKind::Driver)?, of(RimKind::Vbios)?));
+    // A refusal of the evidence goes before one of its RIMs, whichever is found first.
+    let (inspected, judged) = std::thread::scope(|scope| {
+        let beside = std::thread::Builder::new().spawn_scoped(scope, both);
+        let inspected = inspected(evidence, policy, signatures);
+        let judged = match beside {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // No further thread is to be had.
+            Err(_) => both(),
+        };
+        (inspected, judged)
+    });
+    let (inspected, (driver, vbios)) = (inspected?, judged?);
     let both = driver
         .active
         .keys()

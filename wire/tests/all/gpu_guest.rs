@@ -9,7 +9,7 @@ use ::gpu::{
 use attest::{Policy, RootClass};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use registers::{Digest48, RuntimeEvent};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::*;
 use without::vector;
 
@@ -430,7 +430,8 @@ fn what_was_appraised_once_stands_for_itself_and_as_long_as_its_signatures_do() 
     );
 }
 
-/// How long this thread has computed: what others do on the machine does not count (Documentation/scheduler/sched-stats.rst).
+/// How long this thread has computed: what others do on the machine does not count (Documentation/scheduler/sched-stats.rst), nor does
+/// the thread beside it that judges RIMs.
 fn on_processor() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     let words = text.split(' ').next().unwrap();
@@ -449,29 +450,35 @@ fn an_appraisal_is_timed_and_one_that_is_remembered_takes_less_than_a_millisecon
             .encode(),
     );
     let median = |mut run: Box<dyn FnMut() + '_>| {
-        let mut times: Vec<Duration> = (0..101)
-            .map(|_| {
-                let begun = on_processor();
-                run();
-                on_processor() - begun
-            })
-            .collect();
-        times.sort();
-        times[50]
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..101 {
+            let (clock, begun) = (Instant::now(), on_processor());
+            run();
+            times[0].push(clock.elapsed());
+            times[1].push(on_processor() - begun);
+        }
+        times.map(|mut times| {
+            times.sort();
+            times[50]
+        })
     };
     let quote = median(Box::new(|| {
         plain.attest(&without).unwrap();
     }));
+    // Making one signs certificates, which is not what is measured.
+    let mut clients: Vec<Client> = (0..101).map(|_| Client::of(&with)).collect();
     let first = median(Box::new(|| {
-        Client::of(&with).attest(&good, NOW).unwrap();
+        clients.pop().unwrap().attest(&good, NOW).unwrap();
     }));
     let client = Client::of(&with);
     client.attest(&good, NOW).unwrap();
     let again = median(Box::new(|| {
         client.attest(&good, NOW).unwrap();
     }));
-    println!("quote alone {quote:?}; with a GPU {first:?}; with one that is remembered {again:?}");
-    assert!(again.saturating_sub(quote) < Duration::from_millis(1));
+    println!(
+        "by the clock and on this thread: quote alone {quote:?}; with a GPU {first:?}; with one that is remembered {again:?}"
+    );
+    assert!(again[1].saturating_sub(quote[1]) < Duration::from_millis(1));
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! SIMULATED: what stands where `gpu-worker --serve` does in tests and demonstrations, and computes on the processor. In no image.
 
 use engine::scheduler::Limits;
-use engine::{
-    BlockTable, EngineError, Forward, ForwardShape, Memory, Room, Row, Served, kernels_of, served,
-};
+use engine::{Before, Memory, Room, Row, Served, kernels_of, served};
 use gpu_worker::Computing;
 use nix::sys::socket::{MsgFlags, send};
 use std::error::Error;
@@ -77,30 +75,12 @@ fn load(plan: &LoadPlan, step: Duration) -> Result<Computing, Box<dyn Error>> {
     let served = Served::load(&files, kernels, &room, &Memory::unlimited())?;
     let determinism = served::determinism(path, served.quantisation);
     Ok(Computing {
-        forward: Box::new(Slow(served.forward, step)),
+        // It takes so much longer for a step.
+        forward: Box::new(Before(served.forward, move |_: &[Row]| sleep(step))),
         tokens: served.tokens,
         limits: Limits::default(),
         root: files.root()?.0,
         quantisation: served.quantisation.into(),
         determinism: format!("simulated-gpu/{determinism}"),
     })
-}
-
-/// What computes, and takes so much longer for a step.
-struct Slow(Box<dyn Forward>, Duration);
-
-impl Forward for Slow {
-    fn shape(&self) -> &ForwardShape {
-        self.0.shape()
-    }
-
-    fn forward(
-        &mut self,
-        rows: &[Row],
-        tables: &[BlockTable],
-        scores: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        sleep(self.1);
-        self.0.forward(rows, tables, scores)
-    }
 }

@@ -18,7 +18,8 @@ const SCRATCH_BYTES: usize = 256 << 20;
 /// Bytes of a cubin at most; the largest has 187 KB.
 const CUBIN_BYTES_MAX: u64 = 16 << 20;
 
-/// Every kernel.
+/// Every kernel, by its name in `kernels/*.cu`, where its arguments are.
+#[expect(missing_docs)]
 pub struct Kernels {
     /// By kind (bf16, q8, q4), then by rows: 8, 16, 32, 64.
     pub product: Vec<Function>,

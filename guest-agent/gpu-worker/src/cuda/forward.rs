@@ -40,6 +40,9 @@ pub struct CudaForward {
     shape: ForwardShape,
     words: Vec<u32>,
     output: Vec<u32>,
+    /// Whether a failure of the driver ends the process. Its agent takes that as the loss of the GPU; jobs that went on would fail one
+    /// by one.
+    pub(super) ends_with_its_gpu: bool,
     pub(super) device: Device,
 }
 
@@ -139,6 +142,7 @@ impl CudaForward {
             tokens: tokens.clone(),
             words: Vec::new(),
             output: Vec::new(),
+            ends_with_its_gpu: false,
             device,
         };
         forward.device.wait()?;
@@ -203,6 +207,19 @@ impl CudaForward {
         Ok((shape, kept))
     }
 
+    /// Tells the operator which call of the driver failed, and the caller only that the computation did. Nothing that the driver says
+    /// afterwards can be relied on.
+    fn told(&self, error: CudaError) -> EngineError {
+        if let CudaError::Engine(error) = error {
+            return error;
+        }
+        eprintln!("gpu-worker: {error}");
+        if self.ends_with_its_gpu {
+            std::process::abort();
+        }
+        EngineError::Computation("the GPU failed")
+    }
+
     fn choosing(&self, shape: Shape) -> Choosing<'_> {
         let vocabulary = self.shape.vocabulary;
         Choosing {
@@ -226,12 +243,13 @@ impl Forward for CudaForward {
         scores: &mut Vec<f32>,
     ) -> Result<(), EngineError> {
         self.shape.check(rows, tables)?;
-        let (shape, _) = self.step(rows, tables, None).map_err(told)?;
+        let step = self.step(rows, tables, None);
+        let (shape, _) = step.map_err(|error| self.told(error))?;
         scores.clear();
         scores.resize(shape.scored * self.shape.vocabulary, 0.0);
         self.device
             .copy_out(&self.buffers.scores, scores)
-            .map_err(told)?;
+            .map_err(|error| self.told(error))?;
         match scores.iter().all(|score| score.is_finite()) {
             true => Ok(()),
             false => Err(EngineError::Computation("a result is not finite")),
@@ -252,13 +270,14 @@ impl Forward for CudaForward {
                 "other tokens than the model was loaded with",
             ));
         }
-        let (shape, kept) = self.step(rows, tables, Some(&choosers)).map_err(told)?;
+        let step = self.step(rows, tables, Some(&choosers));
+        let (shape, kept) = step.map_err(|error| self.told(error))?;
         let mut output = std::mem::take(&mut self.output);
         output.resize(shape.scored + kept * self.shape.vocabulary, 0);
         let copied = self
             .device
             .copy_out(&self.buffers.output, &mut output)
-            .map_err(told);
+            .map_err(|error| self.told(error));
         let size = self.tokens.size;
         let taken = copied.and_then(|()| {
             self.choosing(shape)
@@ -296,20 +315,6 @@ fn supported(config: &Config) -> Result<(), CudaError> {
         ));
     }
     Ok(())
-}
-
-/// A call of the driver failed. Nothing that it says afterwards can be relied on.
-pub const GPU_FAILED: EngineError = EngineError::Computation("the GPU failed");
-
-/// The operator is told which call failed; who asked hears that the computation did.
-fn told(error: CudaError) -> EngineError {
-    match error {
-        CudaError::Engine(error) => error,
-        error => {
-            eprintln!("gpu-worker: {error}");
-            GPU_FAILED
-        }
-    }
 }
 
 const _: () = assert!(

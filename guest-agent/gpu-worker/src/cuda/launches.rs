@@ -358,7 +358,8 @@ impl CudaForward {
 }
 
 impl Matrix {
-    fn arguments(&self) -> [Argument; 3] {
+    /// Numbers, scales and minima, as a kernel takes them.
+    pub fn arguments(&self) -> [Argument; 3] {
         [
             (&self.numbers).into(),
             self.scales.as_ref().into(),
@@ -367,7 +368,7 @@ impl Matrix {
     }
 
     /// Its place among kinds of kernels.
-    fn index(&self) -> usize {
+    pub fn index(&self) -> usize {
         match self.kind {
             Kind::F32 | Kind::Bf16 => 0,
             Kind::Q8 => 1,

@@ -21,13 +21,13 @@ const ROWS: usize = 64 * OUTPUTS_UNIT;
 
 /// A matrix.
 pub struct Matrix {
-    pub kind: Kind,
-    pub outputs: usize,
+    pub(super) kind: Kind,
+    pub(super) outputs: usize,
     /// With what they are filled up by.
     pub columns: usize,
-    pub numbers: Memory,
-    pub scales: Option<Memory>,
-    pub minima: Option<Memory>,
+    pub(super) numbers: Memory,
+    pub(super) scales: Option<Memory>,
+    pub(super) minima: Option<Memory>,
 }
 
 /// All of them, by what they are for.
@@ -133,7 +133,8 @@ impl Weights {
 }
 
 impl Matrix {
-    fn new(device: &Device, packed: &Packed) -> Result<Self, CudaError> {
+    /// A packed matrix in the kernels' order.
+    pub fn new(device: &Device, packed: &Packed) -> Result<Self, CudaError> {
         let rows = packed.rows().next_multiple_of(OUTPUTS_UNIT);
         let columns = packed.columns().next_multiple_of(layout::COLUMNS_UNIT);
         let blocks = rows * columns / 32;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use engine::decoder::{Decoder, Options, blocks_for};
 use engine::sampling::{Automaton, Constraints, Sampling};
 use engine::scheduler::{Event, Limits, Scheduler, Tokens};
-use engine::{BlockTable, EngineError, Forward, ForwardShape, Packing, Row};
+use engine::{Before, BlockTable, Forward, Packing, Row};
 use gpu_worker::cuda::{CudaError, CudaForward};
 use kernels::{Kernels, Kind, KvKind};
 use model::decoder::Config;
@@ -58,14 +58,14 @@ fn emulation() -> Option<&'static PathBuf> {
     MADE.get_or_init(make).as_ref()
 }
 
-/// Runs `test` in a child that finds the emulation; `name` is that of the test itself.
-fn emulated(name: &str, test: impl FnOnce(&Path)) {
+/// Runs `test` in a child that finds the emulation; `name` is that of the test itself, with its module.
+pub fn emulated(name: &str, test: impl FnOnce(&Path)) {
     if let Some(cubins) = std::env::var_os(CHILD) {
         return test(Path::new(&cubins));
     }
     let Some(directory) = emulation() else { return };
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", &format!("decoder::{name}"), "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(CHILD, directory)
         .env("LD_LIBRARY_PATH", directory)
         .output()
@@ -168,7 +168,7 @@ fn errors(got: &[f32], wanted: &[f32]) -> [f64; 2] {
 /// and values are bf16 here, which the CPU's are not), and the same tokens wherever the CPU's lead is larger than the error.
 #[test]
 fn families_compute_what_the_cpu_computes() {
-    emulated("families_compute_what_the_cpu_computes", families);
+    emulated("decoder::families_compute_what_the_cpu_computes", families);
 }
 
 pub fn families(cubins: &Path) {
@@ -217,7 +217,7 @@ pub fn families(cubins: &Path) {
 /// A sequence of 70 tokens alone, among others, in chunks, on other blocks and behind a shared beginning: the same bits.
 #[test]
 fn bits_depend_on_the_sequence_alone() {
-    emulated("bits_depend_on_the_sequence_alone", bits);
+    emulated("decoder::bits_depend_on_the_sequence_alone", bits);
 }
 
 pub fn bits(cubins: &Path) {
@@ -279,23 +279,6 @@ pub fn bits(cubins: &Path) {
                 assert!(got == wanted, "{name} {kind:?}: among {others}");
             }
         }
-    }
-}
-
-/// Scores from the device, and everything else on the host.
-struct Scores(CudaForward);
-
-impl Forward for Scores {
-    fn shape(&self) -> &ForwardShape {
-        self.0.shape()
-    }
-    fn forward(
-        &mut self,
-        rows: &[Row],
-        tables: &[BlockTable],
-        scores: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        self.0.forward(rows, tables, scores)
     }
 }
 
@@ -364,7 +347,7 @@ fn told(forward: &mut dyn Forward, tokens: &Tokens, count: u32) -> Vec<Vec<Event
 /// are captured once for each size and replayed.
 #[test]
 fn choices_are_those_of_the_cpus_sampler() {
-    emulated("choices_are_those_of_the_cpus_sampler", choices);
+    emulated("decoder::choices_are_those_of_the_cpus_sampler", choices);
 }
 
 pub fn choices(cubins: &Path) {
@@ -377,7 +360,8 @@ pub fn choices(cubins: &Path) {
         "{counted:?}"
     );
     let (gpu, _) = load(model.path(), Kind::Q8, cubins);
-    let wanted = told(&mut Scores(gpu), &tokens, 40);
+    let mut scores = Before(Box::new(gpu), |_: &[Row]| ());
+    let wanted = told(&mut scores, &tokens, 40);
     let made = wanted
         .iter()
         .flatten()
@@ -392,7 +376,7 @@ pub fn choices(cubins: &Path) {
 /// Greedy steps of 1 to 64 completions: one copy in, one copy out, one wait, and from the third of a size on one launch.
 #[test]
 fn a_step_costs_one_copy_each_way() {
-    emulated("a_step_costs_one_copy_each_way", costs);
+    emulated("decoder::a_step_costs_one_copy_each_way", costs);
 }
 
 pub fn costs(cubins: &Path) {
@@ -444,33 +428,37 @@ fn what_cannot_be_computed_is_refused_by_name() {
             other => without::skip("a machine without a CUDA driver", &format!("{other:?}")),
         }
     }
-    emulated("what_cannot_be_computed_is_refused_by_name", |cubins| {
-        let load =
-            |kv, cubins: &Path| CudaForward::load(model.path(), None, Some(kv), 256, cubins).err();
-        assert!(matches!(load(1, nowhere), Some(CudaError::Cubin { .. })));
-        assert!(matches!(
-            load(1 << 20, cubins),
-            Some(CudaError::Memory { .. })
-        ));
-        let other = tempfile::tempdir().unwrap();
-        for name in ["product", "layer", "attention", "sample"] {
-            std::fs::write(other.path().join(format!("{name}.cubin")), [0x7f; 100]).unwrap();
-        }
-        assert!(matches!(
-            load(1, other.path()),
-            Some(CudaError::Call {
-                call: "cuModuleLoadData",
-                ..
-            })
-        ));
-        let mut wide = Reference::decoder("llama3");
-        wide.config["num_key_value_heads"] = 1.into();
-        wide.config["num_attention_heads"] = 16.into();
-        std::fs::write(model.path().join("config.json"), wide.config.to_string()).unwrap();
-        let refused = load(1, cubins).unwrap().to_string();
-        assert_eq!(
-            refused,
-            "no kernel computes 16 query heads to a key head; 8 are the most"
-        );
-    });
+    emulated(
+        "decoder::what_cannot_be_computed_is_refused_by_name",
+        |cubins| {
+            let load = |kv, cubins: &Path| {
+                CudaForward::load(model.path(), None, Some(kv), 256, cubins).err()
+            };
+            assert!(matches!(load(1, nowhere), Some(CudaError::Cubin { .. })));
+            assert!(matches!(
+                load(1 << 20, cubins),
+                Some(CudaError::Memory { .. })
+            ));
+            let other = tempfile::tempdir().unwrap();
+            for name in ["product", "layer", "attention", "sample"] {
+                std::fs::write(other.path().join(format!("{name}.cubin")), [0x7f; 100]).unwrap();
+            }
+            assert!(matches!(
+                load(1, other.path()),
+                Some(CudaError::Call {
+                    call: "cuModuleLoadData",
+                    ..
+                })
+            ));
+            let mut wide = Reference::decoder("llama3");
+            wide.config["num_key_value_heads"] = 1.into();
+            wide.config["num_attention_heads"] = 16.into();
+            std::fs::write(model.path().join("config.json"), wide.config.to_string()).unwrap();
+            let refused = load(1, cubins).unwrap().to_string();
+            assert_eq!(
+                refused,
+                "no kernel computes 16 query heads to a key head; 8 are the most"
+            );
+        },
+    );
 }

@@ -17,7 +17,7 @@ use model::weights::{Part, Weights};
 use serde_json::{Map, json};
 
 use crate::checkpoint::Reference;
-use crate::decoder;
+use crate::{decoder, flex};
 
 /// The cubins, where there is a device.
 fn cubins() -> Option<PathBuf> {
@@ -51,6 +51,7 @@ fn the_emulations_tests_hold_on_a_device() {
     decoder::bits(&cubins);
     decoder::choices(&cubins);
     decoder::costs(&cubins);
+    flex::kernels(&cubins);
 }
 
 /// Rows of so many sequences, one each at `position`.

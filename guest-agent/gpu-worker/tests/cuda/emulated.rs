@@ -293,131 +293,169 @@ const HEADS: usize = 2;
 const GROUP: usize = 3;
 const FIRST: usize = 550;
 const ROWS: usize = 4;
+const BLOCKS: usize = 19;
+
+/// Rows of a sequence whose blocks lie in another order than its tokens, with what is in the cache before them.
+struct Attention {
+    table: Vec<u32>,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    norm: Vec<f32>,
+    cosines: Vec<f32>,
+    sines: Vec<f32>,
+    cached_keys: Vec<u8>,
+    cached_values: Vec<u8>,
+}
+
+impl Attention {
+    fn new() -> Attention {
+        let mut from = Counter(3);
+        let [queries, keys, values] =
+            [HEADS * GROUP, HEADS, HEADS].map(|heads| from.numbers(ROWS * heads * WIDTH));
+        let norm = from.numbers(WIDTH);
+        let [cached_keys, cached_values] =
+            [(); 2].map(|()| from.numbers(BLOCKS * HEADS * 32 * WIDTH));
+        let angles: Vec<f32> = (0..576 * WIDTH / 2)
+            .map(|at| (at / 32) as f32 / 10f32.powf((at % 32) as f32 / 8.0))
+            .collect();
+        let mut made = Attention {
+            table: (0..18).map(|b| b * 7 % 19).collect(),
+            queries,
+            keys,
+            values,
+            norm,
+            cosines: angles.iter().map(|a| a.cos()).collect(),
+            sines: angles.iter().map(|a| a.sin()).collect(),
+            cached_keys: bf16s(&cached_keys),
+            cached_values: Vec::new(),
+        };
+        // What no row sees may be anything.
+        let mut cached_values = cached_values;
+        for at in FIRST + ROWS..576 {
+            cached_values[made.cell(at, 0, 0)..][..WIDTH].fill(f32::INFINITY);
+        }
+        made.cached_values = bf16s(&cached_values);
+        made
+    }
+
+    fn place(&self, at: usize) -> usize {
+        self.table[at / 32] as usize * 32 + at % 32
+    }
+
+    /// Where number `i` of a head of token `at` lies in the cache.
+    fn cell(&self, at: usize, head: usize, i: usize) -> usize {
+        let place = self.place(at);
+        ((place / 32 * HEADS + head) * 32 + place % 32) * WIDTH + i
+    }
+
+    /// Number `i` of a head, normed and turned by the position of token `at`.
+    fn turned(&self, x: &[f32], at: usize, i: usize) -> f64 {
+        let squares: f64 = x.iter().map(|n| f64::from(*n).powi(2)).sum();
+        let normed =
+            |i: usize| f64::from(x[i] * self.norm[i]) / (squares / WIDTH as f64 + 1e-6).sqrt();
+        let (half, turn) = (WIDTH / 2, at * WIDTH / 2 + i % (WIDTH / 2));
+        let (cosine, sine) = (f64::from(self.cosines[turn]), f64::from(self.sines[turn]));
+        if i < half {
+            normed(i) * cosine - normed(i + half) * sine
+        } else {
+            normed(i) * cosine + normed(i - half) * sine
+        }
+    }
+
+    /// The emulation on `rows` rows from `first` on, over this cache: what was mixed, and the cache afterwards.
+    fn run(
+        &self,
+        program: &Path,
+        window: usize,
+        [first, rows]: [usize; 2],
+        [keys, values]: [&[u8]; 2],
+    ) -> [Vec<u8>; 3] {
+        let some = |x: &[f32], each: usize| f32s(&x[first * each..(first + rows) * each]);
+        let at: Vec<u32> = (first..first + rows)
+            .map(|row| (FIRST + row) as u32)
+            .collect();
+        let places: Vec<u32> = { at.iter() }
+            .map(|at| self.place(*at as usize) as u32)
+            .collect();
+        let arrays = [
+            some(&self.queries, HEADS * GROUP * WIDTH),
+            some(&self.keys, HEADS * WIDTH),
+            some(&self.values, HEADS * WIDTH),
+            f32s(&self.norm),
+            f32s(&self.cosines),
+            f32s(&self.sines),
+            keys.to_vec(),
+            values.to_vec(),
+            u32s(&self.table),
+            u32s(&at),
+            u32s(&places),
+            vec![0; rows * HEADS * GROUP * WIDTH * 2],
+        ];
+        let numbers = [HEADS, GROUP, WIDTH, rows, window, 3];
+        let all = run(program, "attention", &numbers, &arrays);
+        let (mixed, caches) = all.split_at(rows * HEADS * GROUP * WIDTH * 2);
+        let (keys, values) = caches.split_at(keys.len());
+        [mixed, keys, values].map(<[u8]>::to_vec)
+    }
+
+    /// That keys are normed and turned in the cache, and values as they were.
+    fn check_cache(&self, row: usize, cached: &[f32], seen: &[f32]) {
+        let last = FIRST + row;
+        for head in 0..HEADS {
+            let of = (row * HEADS + head) * WIDTH;
+            for i in 0..WIDTH {
+                let wanted = self.turned(&self.keys[of..of + WIDTH], last, i);
+                let cell = self.cell(last, head, i);
+                near("key", cached[cell], wanted, wanted.abs() / 250.0 + 1e-5);
+                assert!(seen[cell] == self.values[of + i], "a value");
+            }
+        }
+    }
+
+    /// That a row has the values of what it sees, by the powers of its scores.
+    fn check_mixed(&self, row: usize, window: usize, mixed: &[f32], cached: &[f32], seen: &[f32]) {
+        let last = FIRST + row;
+        let oldest = if window == 0 { 0 } else { last + 1 - window };
+        for head in 0..HEADS * GROUP {
+            let of = (row * HEADS * GROUP + head) * WIDTH;
+            let query: Vec<f64> = (0..WIDTH)
+                .map(|i| self.turned(&self.queries[of..of + WIDTH], last, i) / 8.0)
+                .collect();
+            let score = |at: usize| -> f64 {
+                let key = |i: usize| f64::from(cached[self.cell(at, head / GROUP, i)]);
+                (0..WIDTH).map(|i| query[i] * key(i)).sum()
+            };
+            let powers: Vec<f64> = (oldest..=last).map(|at| score(at).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            for i in 0..WIDTH {
+                let value = |at: usize| f64::from(seen[self.cell(oldest + at, head / GROUP, i)]);
+                let terms = powers.iter().enumerate();
+                let wanted: f64 = terms.map(|(at, power)| power * value(at) / sum).sum();
+                let error = wanted.abs() / 250.0 + 1e-5;
+                near("attention", mixed[of + i], wanted, error);
+            }
+        }
+    }
+}
 
 #[test]
 fn attention_over_shuffled_blocks() {
     let Some(program) = program("attention") else {
         return;
     };
-    let mut from = Counter(3);
-    let table: Vec<u32> = (0..18).map(|b| b * 7 % 19).collect();
-    let place = |at: usize| table[at / 32] as usize * 32 + at % 32;
-    let cell = |at: usize, head: usize, i: usize| {
-        ((place(at) / 32 * HEADS + head) * 32 + place(at) % 32) * WIDTH + i
-    };
-    let (q, k, v) = (
-        from.numbers(ROWS * HEADS * GROUP * WIDTH),
-        from.numbers(ROWS * HEADS * WIDTH),
-        from.numbers(ROWS * HEADS * WIDTH),
-    );
-    let (norm, cache) = (from.numbers(WIDTH), 19 * HEADS * 32 * WIDTH);
-    let (keys, mut values) = (from.numbers(cache), from.numbers(cache));
-    // What no row sees may be anything.
-    for at in FIRST + ROWS..576 {
-        values[cell(at, 0, 0)..][..WIDTH].fill(f32::INFINITY);
-    }
-    let (keys, values) = (bf16s(&keys), bf16s(&values));
-    let angles: Vec<f32> = (0..576 * WIDTH / 2)
-        .map(|at| (at / 32) as f32 / 10f32.powf((at % 32) as f32 / 8.0))
-        .collect();
-    let cosines: Vec<f32> = angles.iter().map(|a| a.cos()).collect();
-    let sines: Vec<f32> = angles.iter().map(|a| a.sin()).collect();
-    let turned = |x: &[f32], at: usize, i: usize| {
-        let squares: f64 = x.iter().map(|n| f64::from(*n).powi(2)).sum();
-        let normed = |i: usize| f64::from(x[i] * norm[i]) / (squares / WIDTH as f64 + 1e-6).sqrt();
-        let (half, turn) = (WIDTH / 2, at * WIDTH / 2 + i % (WIDTH / 2));
-        let (cosine, sine) = (f64::from(cosines[turn]), f64::from(sines[turn]));
-        if i < half {
-            normed(i) * cosine - normed(i + half) * sine
-        } else {
-            normed(i) * cosine + normed(i - half) * sine
-        }
-    };
+    let layer = Attention::new();
     for window in [0, 100, 300] {
-        let attend = |first: usize, rows: usize, keys: &[u8], values: &[u8]| {
-            let some = |x: &[f32], each: usize| f32s(&x[first * each..(first + rows) * each]);
-            let at: Vec<u32> = (first..first + rows)
-                .map(|row| (FIRST + row) as u32)
-                .collect();
-            let places: Vec<u32> = at.iter().map(|at| place(*at as usize) as u32).collect();
-            let arrays = [
-                some(&q, HEADS * GROUP * WIDTH),
-                some(&k, HEADS * WIDTH),
-                some(&v, HEADS * WIDTH),
-                f32s(&norm),
-                f32s(&cosines),
-                f32s(&sines),
-                keys.to_vec(),
-                values.to_vec(),
-                u32s(&table),
-                u32s(&at),
-                u32s(&places),
-                vec![0; rows * HEADS * GROUP * WIDTH * 2],
-            ];
-            run(
-                &program,
-                "attention",
-                &[HEADS, GROUP, WIDTH, rows, window, 3],
-                &arrays,
-            )
-        };
-        let all = attend(0, ROWS, &keys, &values);
-        let (mixed, caches) = all.split_at(ROWS * HEADS * GROUP * WIDTH * 2);
-        let (new_keys, new_values) = caches.split_at(cache * 2);
-        for row in 0..ROWS {
-            let each = mixed.len() / ROWS;
-            let alone = attend(row, 1, new_keys, new_values);
-            assert!(
-                alone[..each] == mixed[row * each..(row + 1) * each],
-                "row {row} has other bits alone"
-            );
+        let before = [&layer.cached_keys[..], &layer.cached_values];
+        let [mixed, keys, values] = layer.run(&program, window, [0, ROWS], before);
+        for (row, company) in mixed.chunks_exact(mixed.len() / ROWS).enumerate() {
+            let [alone, ..] = layer.run(&program, window, [row, 1], [&keys, &values]);
+            assert!(alone == company, "row {row} has other bits alone");
         }
-        let (mixed, cached, seen) = (of_bf16s(mixed), of_bf16s(new_keys), of_bf16s(new_values));
+        let (mixed, cached, seen) = (of_bf16s(&mixed), of_bf16s(&keys), of_bf16s(&values));
         for row in 0..ROWS {
-            let last = FIRST + row;
-            for head in 0..HEADS {
-                let of = (row * HEADS + head) * WIDTH;
-                for i in 0..WIDTH {
-                    let wanted = turned(&k[of..of + WIDTH], last, i);
-                    near(
-                        "key",
-                        cached[cell(last, head, i)],
-                        wanted,
-                        wanted.abs() / 250.0 + 1e-5,
-                    );
-                    assert!(seen[cell(last, head, i)] == v[of + i], "a value");
-                }
-            }
-            for head in 0..HEADS * GROUP {
-                let of = (row * HEADS * GROUP + head) * WIDTH;
-                let query: Vec<f64> = (0..WIDTH)
-                    .map(|i| turned(&q[of..of + WIDTH], last, i) / 8.0)
-                    .collect();
-                let oldest = if window == 0 { 0 } else { last + 1 - window };
-                let powers: Vec<f64> = (oldest..=last)
-                    .map(|at| {
-                        (0..WIDTH)
-                            .map(|i| query[i] * f64::from(cached[cell(at, head / GROUP, i)]))
-                            .sum::<f64>()
-                            .exp()
-                    })
-                    .collect();
-                let sum: f64 = powers.iter().sum();
-                for i in 0..WIDTH {
-                    let value = |at: usize| f64::from(seen[cell(oldest + at, head / GROUP, i)]);
-                    let wanted: f64 = powers
-                        .iter()
-                        .enumerate()
-                        .map(|(at, power)| power * value(at) / sum)
-                        .sum();
-                    near(
-                        "attention",
-                        mixed[of + i],
-                        wanted,
-                        wanted.abs() / 250.0 + 1e-5,
-                    );
-                }
-            }
+            layer.check_cache(row, &cached, &seen);
+            layer.check_mixed(row, window, &mixed, &cached, &seen);
         }
     }
 }

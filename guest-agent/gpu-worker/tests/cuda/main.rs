@@ -5,3 +5,4 @@ mod checkpoint;
 mod decoder;
 mod device;
 mod emulated;
+mod flex;

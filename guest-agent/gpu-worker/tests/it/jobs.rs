@@ -2,9 +2,7 @@
 
 use crate::world::{MODEL, asking, greeting, models};
 use engine::scheduler::Limits;
-use engine::{
-    BlockTable, EngineError, Forward, ForwardShape, Memory, Room, Row, Served, kernels_of,
-};
+use engine::{Before, Memory, Room, Row, Served, kernels_of};
 use gpu_jobs::Packets;
 use gpu_worker::{Computing, JobsError, serve_jobs};
 use std::sync::Arc;
@@ -12,26 +10,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use wire::limits::{WORKER_BYTES_MAX, WORKER_CHUNK_BYTES_MAX};
 use wire::*;
-
-/// What computes, a step whenever the test says so, and always once the test has let go. It tells of each step before it waits.
-struct Held(Box<dyn Forward>, Receiver<()>, Sender<()>);
-
-impl Forward for Held {
-    fn shape(&self) -> &ForwardShape {
-        self.0.shape()
-    }
-
-    fn forward(
-        &mut self,
-        rows: &[Row],
-        tables: &[BlockTable],
-        scores: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        let _ = self.2.send(());
-        let _ = self.1.recv();
-        self.0.forward(rows, tables, scores)
-    }
-}
 
 struct Worker {
     packets: Packets,
@@ -54,8 +32,13 @@ impl Worker {
                 weights: None,
             };
             let served = Served::load(&files, kernels, &room, &Memory::unlimited()).unwrap();
+            // A step whenever the test says so, and always once it has let go. It tells of each step before it waits.
+            let wait = move |_: &[Row]| {
+                let _ = tell.send(());
+                let _ = held.recv();
+            };
             Ok(Computing {
-                forward: Box::new(Held(served.forward, held, tell)),
+                forward: Box::new(Before(served.forward, wait)),
                 tokens: served.tokens,
                 limits: Limits::default(),
                 root: files.root().unwrap().0,

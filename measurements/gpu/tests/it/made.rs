@@ -234,7 +234,8 @@ impl Device {
 
     pub fn roots(&self, rims: &RimMaker) -> GpuRoots {
         let root = &self.certificates()[4];
-        GpuRoots::insecure_test(root, &rims.certificates()[2]).unwrap()
+        let rims = rims.certificates();
+        GpuRoots::insecure_test(root, rims.last().unwrap()).unwrap()
     }
 }
 
@@ -260,8 +261,9 @@ pub fn pem(certificates: &[Vec<u8>]) -> Vec<u8> {
 pub struct RimMaker {
     pub version: String,
     pub active: Vec<u8>,
-    pub parties: [Party; 3],
-    pub terms: [Terms; 3],
+    /// Leaf first, with what each certificate says.
+    pub parties: Vec<Party>,
+    pub terms: Vec<Terms>,
 }
 
 impl RimMaker {
@@ -269,12 +271,12 @@ impl RimMaker {
         RimMaker {
             version: "550.90.07".into(),
             active: [7].into_iter().chain(21..=40).collect(),
-            parties: [
+            parties: vec![
                 Party::new("RIM Signer", 21),
                 Party::new("RIM CA", 22),
                 Party::new("Test RIM Root", 23),
             ],
-            terms: [
+            terms: vec![
                 Terms::leaf(),
                 Terms::authority(Some(0)),
                 Terms::authority(None),
@@ -290,8 +292,18 @@ impl RimMaker {
         }
     }
 
+    /// The same with four certificates, as NVIDIA's are, and a signer of its own.
+    pub fn of_four(self, signer: u8) -> RimMaker {
+        let mut maker = self;
+        maker.parties[0] = Party::new("RIM Signer", signer);
+        maker.parties.insert(1, Party::new("RIM GH100", 24));
+        maker.terms.insert(2, Terms::authority(Some(1)));
+        maker
+    }
+
     pub fn certificates(&self) -> Vec<Vec<u8>> {
-        let issuer = |position: usize| &self.parties[(position + 1).min(2)];
+        let root = self.parties.len() - 1;
+        let issuer = |position: usize| &self.parties[(position + 1).min(root)];
         let one = |position: usize| {
             certificate(
                 &self.parties[position],
@@ -299,7 +311,7 @@ impl RimMaker {
                 &self.terms[position],
             )
         };
-        (0..3).map(one).collect()
+        (0..=root).map(one).collect()
     }
 
     /// The document without its signature, in canonical form, cut where the signature goes.
@@ -400,8 +412,15 @@ impl OcspMaker {
 
     /// Good answers about every certificate of a device but its leaf, and of the RIMs, for the years 2026 to 2028.
     pub fn all_good(device: &Device, rims: &RimMaker) -> Vec<Vec<u8>> {
-        let above = device.parties[1..].windows(2);
-        let pairs = above.chain(rims.parties.windows(2));
+        OcspMaker::good_about(
+            device.parties[1..]
+                .windows(2)
+                .chain(rims.parties.windows(2)),
+        )
+    }
+
+    /// Good answers about each subject and its issuer, for these years.
+    pub fn good_about<'a>(pairs: impl Iterator<Item = &'a [Party]>) -> Vec<Vec<u8>> {
         let answer = |pair: &[Party]| {
             let maker = OcspMaker {
                 produced: "20260101000000Z",

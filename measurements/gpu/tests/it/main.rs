@@ -4,5 +4,6 @@ mod common;
 mod evidence;
 mod flips;
 mod hostile;
+mod known;
 mod made;
 mod ocsp;
