@@ -1,6 +1,7 @@
 //! The agent from outside: as a program, and over an in-memory stream.
 
 mod epochs;
+mod erased;
 mod gpu;
 mod ids;
 mod leaving;
