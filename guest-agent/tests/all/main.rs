@@ -15,4 +15,5 @@ mod sampling;
 mod secret;
 mod serving;
 mod status;
+mod tdx_attest;
 mod world;
