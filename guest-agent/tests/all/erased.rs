@@ -1,20 +1,14 @@
 //! The secret keys of an epoch are in the guest's memory while the epoch lives, and nowhere in it afterwards. The guest is the simulated
 //! agent as a process. Its memory is read from outside, and the keys are found there by their public halves: no code of the agent helps.
 
+use crate::memory::{memory, receipt_key, sealing_key};
 use crate::program::{ready, start_module};
 use crate::world::{
     Judged, asking, body, config, end, frames, greeting, judge, module, payer, seal_to,
 };
 use attest::Manifest;
-use ed25519_dalek::SigningKey;
-use hpke::kem::XWing;
-use hpke::{Deserializable as _, Kem as _, Serializable as _};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use registers::Digest48;
-use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
@@ -22,70 +16,6 @@ use std::time::{Duration, Instant};
 use wire::*;
 
 const RUN_BYTES: usize = 16;
-/// How far around a public key its secret one is looked for: in memory an X-Wing key is its seed beside its public half, whose part of
-/// ML-KEM is expanded and whose part of X25519 is as it travels.
-const NEAR_BYTES: usize = 16 * 1024;
-
-/// Every writable mapping of a process, which stands still meanwhile.
-fn memory(process: Pid) -> Vec<Vec<u8>> {
-    kill(process, Signal::SIGSTOP).unwrap();
-    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
-    let memory = File::open(format!("/proc/{process}/mem")).expect("it is our child");
-    let regions = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        let (from, to) = range.split_once('-')?;
-        let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).unwrap());
-        rest.starts_with("rw").then_some((from, to))
-    });
-    let read = regions.map(|(from, to)| {
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        memory.read_exact_at(&mut bytes, from).unwrap();
-        bytes
-    });
-    let read = read.collect();
-    kill(process, Signal::SIGCONT).unwrap();
-    read
-}
-
-/// The first 32 bytes near these public ones that are the secret.
-fn secret(
-    memory: &[Vec<u8>],
-    public: &[u8],
-    is_secret: impl Fn(&[u8; 32]) -> bool,
-) -> Option<[u8; 32]> {
-    let near = memory.iter().flat_map(|bytes| {
-        let places = memchr::memmem::find_iter(bytes, public);
-        places.flat_map(|at| {
-            let from = at.saturating_sub(NEAR_BYTES);
-            bytes[from..bytes.len().min(at + NEAR_BYTES)].windows(32)
-        })
-    });
-    // Random bytes repeat each other little, which spares most of the work.
-    let random = near.filter(|window| {
-        let mut bytes = window.to_vec();
-        bytes.sort_unstable();
-        bytes.dedup();
-        bytes.len() > 20
-    });
-    let mut keys = random.map(|window| <[u8; 32]>::try_from(window).unwrap());
-    keys.find(|key| is_secret(key))
-}
-
-fn sealing_key(memory: &[Vec<u8>], worker: &AttestedWorker) -> Option<[u8; 32]> {
-    let public = &worker.keyset().kem_keys[0].public;
-    let x25519 = &public[public.len() - 32..];
-    secret(memory, x25519, |seed| {
-        let secret = <XWing as hpke::Kem>::PrivateKey::from_bytes(seed).unwrap();
-        XWing::sk_to_pk(&secret).to_bytes()[..] == public[..]
-    })
-}
-
-fn receipt_key(memory: &[Vec<u8>], worker: &AttestedWorker) -> Option<[u8; 32]> {
-    let public = &worker.keyset().receipt_key;
-    secret(memory, public, |seed| {
-        SigningKey::from_bytes(seed).verifying_key().as_bytes() == public
-    })
-}
 
 /// Whether a run of 16 bytes of a secret is anywhere.
 fn is_in(memory: &[Vec<u8>], secret: &[u8]) -> bool {
@@ -137,7 +67,7 @@ fn an_epochs_secret_keys_are_in_memory_until_it_ends_and_not_afterwards() {
     };
     start_module(module, directory);
     let agent = Agent(ready(directory).0);
-    let process = Pid::from_raw(agent.0.id() as i32);
+    let process = agent.0.id();
 
     // A job is opened, answered and signed for, so the keys were used.
     let worker = attested(directory, &judged);
@@ -148,7 +78,7 @@ fn an_epochs_secret_keys_are_in_memory_until_it_ends_and_not_afterwards() {
     let answer = exchange(directory, &job);
     assert!(answer.iter().any(|frame| frame.kind == FrameKind::Receipt));
     let alive = memory(process);
-    let keys = [sealing_key(&alive, &worker), receipt_key(&alive, &worker)];
+    let keys = [sealing_key, receipt_key].map(|key| key(&alive, worker.keyset()));
     let keys = keys.map(|key| key.expect("it was used, and its epoch lives"));
     for key in &keys {
         assert!(is_in(&alive, key));
@@ -172,6 +102,6 @@ fn an_epochs_secret_keys_are_in_memory_until_it_ends_and_not_afterwards() {
         assert!(!is_in(&ended, key));
     }
     // The same search finds the keys of today.
-    let found = [sealing_key(&ended, &newest), receipt_key(&ended, &newest)];
+    let found = [sealing_key, receipt_key].map(|key| key(&ended, newest.keyset()));
     assert!(found.iter().all(Option::is_some));
 }

@@ -7,6 +7,7 @@ mod ids;
 mod leaving;
 #[path = "../../../measurements/gpu/tests/it/made.rs"]
 mod made;
+mod memory;
 mod money;
 mod panics;
 mod program;
