@@ -19,6 +19,9 @@ pub struct Start {
     pub gpu_worker: Option<PathBuf>,
     /// A test root (DER) that replaces NVIDIA's for the GPU of a simulation. It may be left out; a production agent knows no such option.
     pub insecure_gpu_root: Option<PathBuf>,
+    /// Intel's attestation library, in place of the kernel's interface. It may be left out; only a production agent with the feature
+    /// `tdx-attest` knows the option.
+    pub tdx_attest: Option<PathBuf>,
 }
 
 /// Why there is nothing to start.
@@ -69,6 +72,7 @@ fn parse<const N: usize>(
             "--listen" | "--config" | "--models" | GPU_WORKER => {}
             // Only a simulation has sources more.
             GPU_ROOT if N > 0 => {}
+            TDX_ATTEST if N == 0 && cfg!(feature = "tdx-attest") => {}
             _ if more.contains(&name) => {}
             _ => return Err(Instead::Misuse(format!("unexpected argument `{name}`"))),
         }
@@ -83,6 +87,7 @@ fn parse<const N: usize>(
     }
     let gpu_worker = values.remove(GPU_WORKER).map(PathBuf::from);
     let insecure_gpu_root = values.remove(GPU_ROOT).map(PathBuf::from);
+    let tdx_attest = values.remove(TDX_ATTEST).map(PathBuf::from);
     let mut value = |name: &str| {
         let missing = || Instead::Misuse(format!("{name} is missing"));
         values.remove(name).ok_or_else(missing)
@@ -93,6 +98,7 @@ fn parse<const N: usize>(
         models: value("--models")?.into(),
         gpu_worker,
         insecure_gpu_root,
+        tdx_attest,
     };
     let mut sources = Vec::new();
     for name in more {
@@ -104,6 +110,7 @@ fn parse<const N: usize>(
 
 const GPU_WORKER: &str = "--gpu-worker";
 const GPU_ROOT: &str = "--insecure-gpu-root";
+const TDX_ATTEST: &str = "--tdx-attest";
 
 fn text(word: OsString) -> Result<String, Instead> {
     word.into_string()
@@ -138,6 +145,7 @@ mod tests {
             models: "/models".into(),
             gpu_worker: None,
             insecure_gpu_root: None,
+            tdx_attest: None,
         };
         assert_eq!(start, expected);
         assert_eq!(simulator, Source::Path("tdx.sock".into()));
@@ -150,6 +158,7 @@ mod tests {
             ("--config a --config b", "--config is given twice"),
             ("--nonsense", "unexpected argument `--nonsense`"),
             ("models", "unexpected argument `models`"),
+            (TDX_ATTEST, "unexpected argument `--tdx-attest`"),
             (
                 "--listen tcp:1 --config a --models a --simulator a",
                 "`tcp:1` is neither",

@@ -1,10 +1,14 @@
 //! What the agent asks of the machine it runs in: extend a register, read the registers, quote.
 //!
-//! One implementation lives here: [`Tsm`], the kernel's own interface. The simulated platform is part of another binary,
-//! so that a production image holds no code that could talk to a simulator (SECURITY.md 6).
+//! [`Tsm`] is the kernel's own interface, and with the feature `tdx-attest` `TdxAttest` is Intel's library. The simulated platform is
+//! part of another binary, so that a production image holds no code that could talk to a simulator (SECURITY.md 6).
 
+#[cfg(feature = "tdx-attest")]
+mod tdx_attest;
 mod tsm;
 
+#[cfg(feature = "tdx-attest")]
+pub use tdx_attest::{TdxAttest, TdxAttestError};
 pub use tsm::Tsm;
 
 use registers::{Digest48, Registers, ReportData};
@@ -34,4 +38,7 @@ pub enum PlatformError {
     Answer { doing: &'static str, got: usize },
     #[error("{doing}: refused: {why}")]
     Refused { doing: &'static str, why: String },
+    #[cfg(feature = "tdx-attest")]
+    #[error("{0}: {1}")]
+    TdxAttest(&'static str, TdxAttestError),
 }

@@ -1,6 +1,6 @@
 //! The simulated agent as a program: how it says that it serves, how it ends, and what it says when it cannot start.
 
-use crate::world::{MODEL, models};
+use crate::world::{MODEL, models, module};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use simulator::SimulatedModule;
@@ -8,9 +8,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-fn agent(directory: &Path) -> Command {
+/// The agent over what lies in a directory.
+pub fn agent(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_guest-agent-sim"));
     let listen = format!("unix:{}", directory.join("guest.sock").display());
     command.arg("--listen").arg(listen);
@@ -37,22 +37,13 @@ fn write_config(directory: &Path) {
 }
 
 /// A module that answers on `tdx.sock` for as long as this process lives.
-fn start_module(directory: &Path) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let mut counter = 0u8;
-    let mut random = |out: &mut [u8]| {
-        counter += 1;
-        out.iter_mut()
-            .enumerate()
-            .for_each(|(at, byte)| *byte = counter.wrapping_mul(37).wrapping_add(at as u8));
-    };
-    let module = SimulatedModule::new(now.as_secs(), &mut random).unwrap();
+pub fn start_module(module: SimulatedModule, directory: &Path) {
     let listener = UnixListener::bind(directory.join("tdx.sock")).unwrap();
     std::thread::spawn(move || simulator::serve(&listener, module));
 }
 
 /// Started and ready, with the line that said so.
-fn ready(directory: &Path) -> (Child, serde_json::Value) {
+pub fn ready(directory: &Path) -> (Child, serde_json::Value) {
     let mut child = agent(directory).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap())
@@ -69,7 +60,7 @@ fn ready(directory: &Path) -> (Child, serde_json::Value) {
 fn a_serving_agent_says_so_and_ends_when_it_is_told_to() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let directory = tempfile::tempdir().unwrap();
-        start_module(directory.path());
+        start_module(module(), directory.path());
         write_config(directory.path());
         let (mut child, line) = ready(directory.path());
         assert_eq!(line["ready"], true);
@@ -123,7 +114,7 @@ fn an_agent_that_cannot_start_says_why_in_one_line() {
         &["extending the simulated RTMR3", "No such file"],
     );
 
-    start_module(directory);
+    start_module(module(), directory);
     let config = std::fs::read_to_string(directory.join("config.json")).unwrap();
     let odd = config.replace(MODEL, "no-such-model");
     std::fs::write(directory.join("config.json"), odd).unwrap();

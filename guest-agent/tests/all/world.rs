@@ -214,7 +214,16 @@ pub async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running
         [Frame::encode(FrameKind::OpenAttest, &nonce), end()].concat(),
     )
     .await;
-    let evidence = body(&frames, FrameKind::Data);
+    let worker = judge(body(&frames, FrameKind::Data), &nonce, &judged);
+    Running {
+        serving,
+        worker,
+        judged,
+    }
+}
+
+/// Evidence for a nonce, judged as a client does it.
+pub fn judge(evidence: Vec<u8>, nonce: &[u8; 32], judged: &Judged) -> AttestedWorker {
     let keyset = Evidence::decode(&evidence).unwrap().keyset;
     let endorsement = Endorsement::sign(KeysetDigest::of(&keyset), &payee());
     let (gpu_roots, of_gpu) = match judged.gpu.clone() {
@@ -233,12 +242,7 @@ pub async fn attested_by(serving: Serving<InProcess>, judged: Judged) -> Running
         appraised_gpus: Default::default(),
     };
     let policy = Policy::from_manifest(&manifest);
-    let worker = attest(&bundle.encode(), &nonce, &policy, &root, &expected, now()).unwrap();
-    Running {
-        serving,
-        worker,
-        judged,
-    }
+    attest(&bundle.encode(), nonce, &policy, &root, &expected, now()).unwrap()
 }
 
 pub fn end() -> Vec<u8> {
@@ -253,8 +257,13 @@ pub async fn exchange(serving: &Serving<InProcess>, bytes: Vec<u8>) -> Vec<Frame
     let mut answer = Vec::new();
     ours.read_to_end(&mut answer).await.unwrap();
     let _ = agent.await.unwrap();
+    frames(&answer)
+}
+
+/// The frames of a whole answer.
+pub fn frames(answer: &[u8]) -> Vec<Frame> {
     let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
-    decoder.push(&answer);
+    decoder.push(answer);
     while let Some(frame) = decoder.next_frame().unwrap() {
         frames.push(frame);
     }
@@ -284,30 +293,50 @@ pub fn asking(ask: Ask) -> Request {
     }
 }
 
+/// An envelope for the first model of this worker.
+pub fn envelope(worker: &AttestedWorker, job: u8) -> Envelope {
+    let offer = &worker.keyset().models[0];
+    Envelope {
+        version: 1,
+        job: [job; 16],
+        keyset: KeysetDigest::default(),
+        model: offer.id.clone(),
+        model_root: offer.root,
+        endpoint: Endpoint::Chat,
+        cost_max: Nano(1_000_000),
+        terms: terms(),
+        cap_signature: [0; 64],
+        class: "standard".into(),
+        deadline_ms: 60_000,
+        first_token_ms: 60_000,
+        sealed_bytes: 0,
+        voucher: None,
+    }
+}
+
+/// A job of this payer for a worker.
+pub fn seal_to(
+    worker: &AttestedWorker,
+    payer: &SigningKey,
+    job: u8,
+    body: &[u8],
+    change: impl FnOnce(&mut Envelope),
+) -> SealedJob {
+    let mut envelope = envelope(worker, job);
+    change(&mut envelope);
+    let request = JobRequest {
+        endpoint: envelope.endpoint,
+        body: Zeroizing::new(body.to_vec()),
+    };
+    // One encapsulation per job: a repeated one is a replay.
+    let mut rng = ChaCha20Rng::from_seed([job; 32]);
+    seal_job(worker, envelope, &request, payer, &mut rng).unwrap()
+}
+
 impl Running {
     /// The same guest with the keyset that it shows now.
     pub async fn attest_again(&self) -> Running {
         attested_by(self.serving.clone(), self.judged.clone()).await
-    }
-
-    pub fn envelope(&self, job: u8) -> Envelope {
-        let offer = &self.worker.keyset().models[0];
-        Envelope {
-            version: 1,
-            job: [job; 16],
-            keyset: KeysetDigest::default(),
-            model: offer.id.clone(),
-            model_root: offer.root,
-            endpoint: Endpoint::Chat,
-            cost_max: Nano(1_000_000),
-            terms: terms(),
-            cap_signature: [0; 64],
-            class: "standard".into(),
-            deadline_ms: 60_000,
-            first_token_ms: 60_000,
-            sealed_bytes: 0,
-            voucher: None,
-        }
     }
 
     pub fn seal(&self, job: u8, change: impl FnOnce(&mut Envelope)) -> SealedJob {
@@ -337,15 +366,7 @@ impl Running {
         body: &[u8],
         change: impl FnOnce(&mut Envelope),
     ) -> SealedJob {
-        let mut envelope = self.envelope(job);
-        change(&mut envelope);
-        let request = JobRequest {
-            endpoint: envelope.endpoint,
-            body: Zeroizing::new(body.to_vec()),
-        };
-        // One encapsulation per job: a repeated one is a replay.
-        let mut rng = ChaCha20Rng::from_seed([job; 32]);
-        seal_job(&self.worker, envelope, &request, payer, &mut rng).unwrap()
+        seal_to(&self.worker, payer, job, body, change)
     }
 
     pub async fn send(&self, envelope: &[u8], sealed: &[u8]) -> Vec<Frame> {

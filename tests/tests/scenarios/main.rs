@@ -10,6 +10,8 @@ mod demo;
 #[path = "../../../guest-agent/gpu-worker/tests/it/fake.rs"]
 mod fake;
 mod gpu;
+#[path = "../../../guest-agent/tests/all/memory.rs"]
+mod guest_memory;
 mod kept_evidence;
 mod killed;
 mod machine;

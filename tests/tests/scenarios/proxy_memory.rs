@@ -1,18 +1,21 @@
 //! The proxy holds neither text nor token ids nor the keys of client and guest: its memory is read while it carries a job, and its
-//! trace log afterwards, and once more after both programs were made to abort in the middle of a job. The guest holds ids and no text.
+//! trace log afterwards, and once more after it was made to panic, and both programs to abort, in the middle of a job. The guest holds
+//! ids and no text.
 //! And it reads no block of a disk during jobs, from which its host could tell which weights are touched.
 
 use crate::common::{self, RUN_BYTES, find, find_run};
+use crate::guest_memory::{memory, receipt_key, sealing_key};
 use client::{Client, Session};
-use ed25519_dalek::SigningKey;
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{FcntlArg, PosixFadviseAdvice, fcntl, posix_fadvise};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{PipeReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use tests::report::Steps;
 use tests::stack::{CHAT, EMBEDDER};
 use tests::{Stack, StackOptions, scenario};
@@ -20,27 +23,6 @@ use tests::{Stack, StackOptions, scenario};
 const QUESTION: &str = "Explain Chrysalis in one sentence.";
 /// Of a job for which a thousand are paid. The developer has 20.
 const DEPOSIT_TON: &str = "17.5";
-
-/// Every readable private mapping of a process.
-fn memory(process: u32) -> Vec<Vec<u8>> {
-    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).expect("it runs");
-    let memory = File::open(format!("/proc/{process}/mem")).expect("it is our child");
-    let regions = maps.lines().filter_map(|line| {
-        let (range, rest) = line.split_once(' ')?;
-        let (from, to) = range.split_once('-')?;
-        let (from, to) = (
-            u64::from_str_radix(from, 16).ok()?,
-            u64::from_str_radix(to, 16).ok()?,
-        );
-        rest.starts_with("rw").then_some((from, to))
-    });
-    let read = regions.filter_map(|(from, to)| {
-        let mut bytes = vec![0; usize::try_from(to - from).ok()?];
-        memory.read_exact_at(&mut bytes, from).ok()?;
-        Some(bytes)
-    });
-    read.collect()
-}
 
 /// Bytes that a process made the storage layer fetch (proc_pid_io(5)).
 fn block_bytes_read(process: u32) -> u64 {
@@ -80,18 +62,6 @@ fn is_in(snapshot: &[Vec<u8>], secret: impl AsRef<[u8]>) -> Option<String> {
     })
 }
 
-/// The guest's secret receipt key, which lies beside the public one in its memory. Its own host could find it so: this guest is a
-/// process, not a confidential machine.
-fn receipt_key(guest: &[Vec<u8>], public: &[u8; 32]) -> [u8; 32] {
-    let near = guest.iter().flat_map(|bytes| {
-        let found = memchr::memmem::find_iter(bytes, public);
-        found.flat_map(|at| bytes[at.saturating_sub(256)..].windows(32).take(512))
-    });
-    let mut keys = near.map(|window| <[u8; 32]>::try_from(window).expect("32 bytes"));
-    let key = keys.find(|key| SigningKey::from_bytes(key).verifying_key().as_bytes() == public);
-    key.expect("the guest signs with it")
-}
-
 async fn begun(options: StackOptions) -> Option<(Stack, Client)> {
     let stack = common::stack(options).await?;
     scenario::open_channel_with(&stack, DEPOSIT_TON, &mut Steps::quiet()).unwrap();
@@ -119,6 +89,81 @@ fn keys_of_others(stack: &Stack) -> Vec<(&'static str, Vec<u8>)> {
     read.to_vec()
 }
 
+/// A proxy that serves and still waits to say so, because its standard output is a pipe that is full.
+struct Unheard {
+    proxy: Child,
+    output: Option<PipeReader>,
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let _ = self.proxy.kill();
+        let _ = self.proxy.wait();
+    }
+}
+
+impl Unheard {
+    /// The stack's proxy anew, at the address that it had.
+    fn start(stack: &mut Stack) -> Unheard {
+        stack.kill_proxy();
+        let config = stack.path("proxy.yaml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let (listen, rest) = text.split_once('\n').unwrap();
+        assert!(listen.starts_with("listen: "), "{listen}");
+        std::fs::write(&config, format!("listen: {}\n{rest}", stack.proxy)).unwrap();
+        let (output, mut full) = std::io::pipe().unwrap();
+        let room = fcntl(&full, FcntlArg::F_GETPIPE_SZ).unwrap();
+        full.write_all(&vec![b' '; usize::try_from(room).unwrap()])
+            .unwrap();
+        let mut command = Command::new(stack.program("host-proxy"));
+        command.args(["serve", "--json", "--config"]).arg(config);
+        command
+            .env("RUST_LOG", "trace")
+            .env("RUST_BACKTRACE", "full");
+        command.stdin(Stdio::null()).stdout(full);
+        command.stderr(File::create(stack.path("panicked.log")).unwrap());
+        Unheard {
+            proxy: command.spawn().unwrap(),
+            output: Some(output),
+        }
+    }
+
+    /// Leaves it without a reader: `println!` panics if it cannot write. Waits until the program has ended by that.
+    fn panic(mut self) {
+        self.output = None;
+        // A panic that leaves `main`.
+        assert_eq!(self.proxy.wait().unwrap().code(), Some(101));
+    }
+}
+
+/// A proxy in place of the stack's panics in the middle of a job. Gives back its memory just before, its log, and that of the stack's.
+async fn panicked(stack: &mut Stack, client: &Client, session: &Session) -> Vec<Vec<u8>> {
+    let unheard = Unheard::start(stack);
+    let before = std::fs::read(stack.path("proxy.log")).unwrap();
+    assert!(before.len() > 1000, "trace logs were written");
+    let until = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(stack.proxy).is_err() {
+        assert!(Instant::now() < until, "the proxy does not listen");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut answering = seal(session).send(client.proxy()).await.unwrap();
+    assert!(answering.next_event().await.unwrap().is_some());
+    // So that the job cannot end before the proxy does.
+    let guest = Pid::from_raw(i32::try_from(stack.guest_id().unwrap()).unwrap());
+    kill(guest, Signal::SIGSTOP).unwrap();
+    let mut left = memory(unheard.proxy.id());
+    unheard.panic();
+    kill(guest, Signal::SIGCONT).unwrap();
+    while let Ok(Some(_)) = answering.next_event().await {}
+    assert!(answering.finish().await.is_err(), "nobody brought the rest");
+    let log = std::fs::read(stack.path("panicked.log")).unwrap();
+    let said = String::from_utf8_lossy(&log);
+    assert!(said.contains("thread 'main'") && said.contains("panicked at"));
+    assert!(said.contains("failed printing to stdout"), "its message");
+    left.extend([log, before]);
+    left
+}
+
 /// Ends both programs where they stand, as an abort does, and gives back what they had logged.
 fn abort(stack: &Stack) -> Vec<Vec<u8>> {
     for process in [stack.proxy_id(), stack.guest_id()].into_iter().flatten() {
@@ -137,7 +182,7 @@ async fn no_run_of_16_bytes_of_prompt_answer_or_key_is_in_the_proxies_memory_or_
         proxy_log: Some("trace".into()),
         ..StackOptions::default()
     };
-    let Some((stack, client)) = begun(options).await else {
+    let Some((mut stack, client)) = begun(options).await else {
         return;
     };
     let session = client.attest().await.unwrap();
@@ -162,18 +207,21 @@ async fn no_run_of_16_bytes_of_prompt_answer_or_key_is_in_the_proxies_memory_or_
             "long enough to be searched for"
         );
     }
-    let receipt_key = receipt_key(&inside, &session.worker().keyset().receipt_key);
+    let keys = [sealing_key, receipt_key].map(|key| key(&inside, session.worker().keyset()));
+    let [sealing_key, receipt_key] = keys.map(|key| key.expect("the guest uses it"));
 
+    snapshots.push(panicked(&mut stack, &client, &session).await);
+    stack.start_proxy().unwrap();
     let mut second = seal(&session).send(client.proxy()).await.unwrap();
     assert!(second.next_event().await.unwrap().is_some());
     let logs = abort(&stack);
     while let Ok(Some(_)) = second.next_event().await {}
     assert!(second.finish().await.is_err(), "nobody is left to sign");
-    assert!(logs[0].len() > 1000, "trace logs were written");
     snapshots.push(logs);
 
     let mut secrets = keys_of_others(&stack);
     secrets.push(("the guest's receipt key", receipt_key.to_vec()));
+    secrets.push(("the guest's sealing key", sealing_key.to_vec()));
     secrets.push(("the prompt", QUESTION.into()));
     secrets.push(("the answer", text.into()));
     secrets.push(("the prompt's ids", prompt.clone()));
@@ -190,6 +238,7 @@ async fn no_run_of_16_bytes_of_prompt_answer_or_key_is_in_the_proxies_memory_or_
         "the guest computes with ids"
     );
     assert!(is_in(&inside, receipt_key).is_some());
+    assert!(is_in(&inside, sealing_key).is_some());
     let known = stack.path("sim/collateral.json");
     let endorsing = std::fs::read_to_string(stack.path("keys/endorsing.key")).unwrap();
     let endorsing = hex::decode(endorsing.trim()).unwrap();

@@ -84,6 +84,11 @@ pub const LISTED: &[Listing] = &[
         "a test steps through copies of its own process by ptrace, for which the standard library has no call",
     ),
     (
+        "guest-agent/src/platform/tdx_attest.rs",
+        10,
+        "functions of Intel's attestation library, with the feature `tdx-attest` alone",
+    ),
+    (
         "guest-agent/stage0/src/device_mapper.rs",
         1,
         "the device mapper is configured by ioctl, and the standard library and nix have no safe call for it",

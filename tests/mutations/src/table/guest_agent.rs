@@ -64,6 +64,15 @@ pub(super) const ALL: &[Mutation] = &[
         test: inside("epochs::tests::receipts_of_one_key_form_one_chain"),
     },
     Mutation {
+        fault: "a copy of a key stays on the stack where it was made",
+        file: "guest-agent/src/boot.rs",
+        text: "let keys = Keys::draw(rng);\n        clear_stack();",
+        with: "let keys = Keys::draw(rng);",
+        test: outside(
+            "erased::an_epochs_secret_keys_are_in_memory_until_it_ends_and_not_afterwards",
+        ),
+    },
+    Mutation {
         fault: "a voucher counts whoever signed it",
         file: "guest-agent/src/job.rs",
         text: "SignedVoucher::decode(bytes).and_then(|v| v.verify(&envelope.terms.payer_key));",
