@@ -1,7 +1,7 @@
 //! Changes of several jobs in one transaction, so that they share the disk's one flush: a flush takes as long as a thousand inserts.
 //!
-//! One thread commits for all that wait, and one more may wait for the next turn: a job needs none of its own. Questions likewise. Each change is a savepoint
-//! of its own: one that fails takes back itself alone. Nobody is answered before the commit.
+//! One thread commits for all that wait, and one more may wait for the next turn: a job needs none of its own. Each change is a savepoint
+//! of its own: one that fails takes back itself alone. Nobody is answered before the commit. Questions wait for a thread in the same way.
 
 use super::Store;
 use super::sql::{Open, Sql};
@@ -16,15 +16,15 @@ pub(super) struct Group(Mutex<Waiting>);
 #[derive(Default)]
 struct Waiting {
     members: Vec<Box<dyn Member>>,
-    /// Somebody will commit for them.
+    /// A thread will come for them.
     called: bool,
 }
 
-/// One change, whatever it gives.
+/// One change or question, whatever it gives.
 trait Member: Send {
-    /// Makes the change. `false`: it is to be taken back.
+    /// Does it. `false`: it failed, and a change is to be taken back.
     fn make(&mut self, change: &Sql) -> bool;
-    /// Answers, once the transaction has ended: why it failed, if it did.
+    /// Answers whoever waits. `failed`: why its transaction was not committed.
     fn end(self: Box<Self>, failed: Option<&str>);
 }
 
