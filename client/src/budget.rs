@@ -23,7 +23,8 @@ pub use spender::{DEFAULT, KeyLimits, Limits, Reservation, Spender, Spent};
 
 use crate::session::unix_s;
 use ed25519_dalek::SigningKey;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, params};
 use settlement::{Address, ChainId, Nano, SignedVoucher, VerifiedVoucher, Voucher};
 use spender::Held;
 use std::path::Path;
@@ -103,6 +104,9 @@ pub struct StoredReceipt {
     pub cumulative: Nano,
 }
 
+/// Statements that stay prepared: more than there are.
+const STATEMENTS: usize = 64;
+
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS purse (
         id INTEGER PRIMARY KEY CHECK (id = 1), chain INTEGER NOT NULL, channel TEXT NOT NULL, payer BLOB NOT NULL
@@ -110,6 +114,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS vouchers (
         cumulative INTEGER PRIMARY KEY, voucher BLOB NOT NULL, acknowledged INTEGER NOT NULL DEFAULT 0
     ) STRICT;
+    CREATE INDEX IF NOT EXISTS vouchers_waiting ON vouchers (cumulative) WHERE acknowledged = 0;
     CREATE TABLE IF NOT EXISTS receipts (
         digest BLOB PRIMARY KEY, core BLOB NOT NULL UNIQUE, receipt BLOB NOT NULL, keyset BLOB NOT NULL,
         cost INTEGER NOT NULL, cumulative INTEGER NOT NULL
@@ -141,12 +146,17 @@ impl Budget {
     ) -> Result<Self, BudgetError> {
         let shown = path.display().to_string();
         let connection = Connection::open(path).map_err(storage)?;
+        // Statements keep their plans whatever is bound to them, so that they need not be prepared anew.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(storage)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // The lock is taken by the first write transaction and kept until the file is closed, even after a crash of
         // this program: the system releases it.
         connection
             .execute_batch(&format!(
-                "PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL;
-                 BEGIN EXCLUSIVE; {SCHEMA} {} COMMIT;",
+                "PRAGMA busy_timeout = 0; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
+                 PRAGMA synchronous = FULL; BEGIN EXCLUSIVE; {SCHEMA} {} COMMIT;",
                 begun::SCHEMA
             ))
             .map_err(|e| match e.sqlite_error_code() {
@@ -285,7 +295,8 @@ impl Budget {
             usage_root: core.frames.0,
         };
         let voucher = voucher.sign(&self.payer);
-        let stored = transaction.execute(
+        let stored = execute(
+            &transaction,
             "INSERT INTO receipts VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 receipt.digest().0,
@@ -305,32 +316,30 @@ impl Budget {
             offences::keep_fork(&connection, core, receipt.charge().signed());
             return Err(error);
         }
-        transaction
-            .execute(
-                "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                params![
-                    receipt.digest().0,
-                    today().and_then(|day| signed(Nano(day))).map_err(after)?,
-                    core.model,
-                    spender.name(),
-                    core.usage.prompt,
-                    core.usage.cached,
-                    core.usage.completion,
-                    signed(core.cost).map_err(after)?
-                ],
-            )
-            .map_err(|e| after(storage(e)))?;
-        transaction
-            .execute("DELETE FROM begun WHERE envelope = ?1", [core.envelope.0])
-            .map_err(|e| after(storage(e)))?;
+        execute(
+            &transaction,
+            "INSERT INTO spent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                receipt.digest().0,
+                today().and_then(|day| signed(Nano(day))).map_err(after)?,
+                core.model,
+                spender.name(),
+                core.usage.prompt,
+                core.usage.cached,
+                core.usage.completion,
+                signed(core.cost).map_err(after)?
+            ],
+        )
+        .map_err(|e| after(storage(e)))?;
+        execute(&transaction, begun::DELETE, [core.envelope.0]).map_err(|e| after(storage(e)))?;
         // A job that cost nothing promises nothing new.
         if total > promised {
-            transaction
-                .execute(
-                    "INSERT INTO vouchers (cumulative, voucher) VALUES (?1, ?2)",
-                    params![signed(total).map_err(after)?, voucher.encode()],
-                )
-                .map_err(|e| after(storage(e)))?;
+            execute(
+                &transaction,
+                "INSERT INTO vouchers (cumulative, voucher) VALUES (?1, ?2)",
+                params![signed(total).map_err(after)?, voucher.encode()],
+            )
+            .map_err(|e| after(storage(e)))?;
         }
         transaction.commit().map_err(|e| after(storage(e)))?;
         Ok(voucher)
@@ -338,23 +347,18 @@ impl Budget {
 
     /// Whether a voucher of this amount was signed and not acknowledged.
     pub fn awaits(&self, cumulative: Nano) -> Result<bool, BudgetError> {
-        self.lock()
-            .query_row(
-                "SELECT count(*) FROM vouchers WHERE acknowledged = 0 AND cumulative = ?1",
-                [signed(cumulative)?],
-                |row| row.get::<_, i64>(0),
-            )
+        let sql = "SELECT count(*) FROM vouchers WHERE acknowledged = 0 AND cumulative = ?1";
+        let count = |row: &Row<'_>| row.get::<_, i64>(0);
+        query_row(&self.lock(), sql, [signed(cumulative)?], count)
             .map(|count| count > 0)
             .map_err(storage)
     }
 
     /// The payee has this voucher on disk: it and those below need not be sent again.
     pub fn acknowledge(&self, cumulative: Nano) -> Result<(), BudgetError> {
-        self.lock()
-            .execute(
-                "UPDATE vouchers SET acknowledged = 1 WHERE cumulative <= ?1",
-                [signed(cumulative)?],
-            )
+        let sql =
+            "UPDATE vouchers SET acknowledged = 1 WHERE acknowledged = 0 AND cumulative <= ?1";
+        execute(&self.lock(), sql, [signed(cumulative)?])
             .map(drop)
             .map_err(storage)
     }
@@ -420,9 +424,7 @@ impl Budget {
     }
 
     fn voucher(&self, query: &str) -> Result<Option<SignedVoucher>, BudgetError> {
-        let bytes: Option<Vec<u8>> = self
-            .lock()
-            .query_row(query, [], |row| row.get(0))
+        let bytes = query_row(&self.lock(), query, [], |row| row.get::<_, Vec<u8>>(0))
             .optional()
             .map_err(storage)?;
         bytes
@@ -440,13 +442,23 @@ impl Budget {
 }
 
 fn cumulative(connection: &Connection) -> Result<Nano, BudgetError> {
-    connection
-        .query_row(
-            "SELECT coalesce(max(cumulative), 0) FROM vouchers",
-            [],
-            |row| unsigned(row.get(0)?),
-        )
-        .map_err(storage)
+    let sql = "SELECT coalesce(max(cumulative), 0) FROM vouchers";
+    query_row(connection, sql, [], |row| unsigned(row.get(0)?)).map_err(storage)
+}
+
+/// A change by a statement that stays prepared.
+fn execute(connection: &Connection, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+    connection.prepare_cached(sql)?.execute(params)
+}
+
+/// One row, by a statement that stays prepared.
+fn query_row<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.prepare_cached(sql)?.query_row(params, read)
 }
 
 /// The UTC day, counted from 1970-01-01.

@@ -17,7 +17,7 @@ use crate::client::Client;
 use crate::config::Config;
 use crate::error::ClientError;
 use crate::files::{api_key, new_key, private_directory};
-use crate::limits::REQUEST_BYTES_MAX;
+use crate::limits::{LAST_DELIVERY_TIME, REQUEST_BYTES_MAX};
 use crate::objects::{attestation_object, embeddings_object, root_words};
 use crate::openai::Delivery;
 use crate::serve::{Access, Unknown, serve};
@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 /// Private answers from attested machines, with a receipt and a price.
@@ -480,10 +481,15 @@ where
         root_words(session.root())
     );
     println!("{url}");
-    tokio::select! {
-        ended = serve(client, listener, access, unknown) => ended.context("serving"),
+    let ended = tokio::select! {
+        ended = serve(Arc::clone(&client), listener, access, unknown) => ended.context("serving"),
         _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    let delivered = timeout(LAST_DELIVERY_TIME, client.deliver_outstanding()).await;
+    if !matches!(delivered, Ok(Ok(()))) {
+        eprintln!("the last voucher is on disk and will be sent at the next start");
     }
+    ended
 }
 
 /// A socket in a directory that only this user may enter. One that a dead sidecar left is replaced.

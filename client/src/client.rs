@@ -9,7 +9,8 @@ use crate::files::make_private;
 use crate::job::{Job, Payment, Prepared, Unfinished};
 use crate::kept::KeptJobs;
 use crate::limits::{
-    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
+    ATTEST_TIME_MAX, DELIVERY_PAUSE, DELIVERY_PAUSE_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX,
+    QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
 };
 use crate::off_thread::off_thread;
 use crate::session::{Session, Shared, kernel, proxy_error, proxy_refused, unix_s};
@@ -23,7 +24,7 @@ use settlement::{Address, ChainId, Nano, SignedVoucher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
 use wire::{Endpoint, Finish, PayerRead, Random, ReceiptDigest, RefusalCode, Usage};
 
@@ -44,6 +45,9 @@ pub struct Client {
     pub(crate) vectors: Option<Arc<Vectors>>,
     // Vouchers leave one after the other: a lower one behind a higher one would be refused.
     delivery: Mutex<()>,
+    // Whether somebody polls `Client::deliver_waiting`, and what wakes it.
+    delivers: AtomicBool,
+    paid: Notify,
     // Jobs of an earlier run, until there is a worker's proxy to ask.
     left: std::sync::Mutex<Vec<(Begun, Reservation)>>,
 }
@@ -67,12 +71,30 @@ pub struct Answer {
     pub stop: Option<String>,
     /// The voucher that pays, and the receipt it pays.
     pub payment: Payment,
-    /// Whether the payee has acknowledged the voucher. If not, it is sent again.
+    /// Whether the payee has acknowledged the voucher. If not, it is sent later ([`Client::deliver_waiting`]), or again.
     pub delivered: bool,
     /// From sending the job to the first event that carries content.
     pub first_token: Duration,
     /// From sending the job to the end of the answer.
     pub total: Duration,
+}
+
+const LATER: &str = "the voucher is on disk and will be sent again";
+
+/// Says that vouchers are delivered besides, until it is dropped.
+struct Delivering<'a>(&'a AtomicBool);
+
+impl<'a> Delivering<'a> {
+    fn begin(of: &'a AtomicBool) -> Self {
+        of.store(true, Ordering::Relaxed);
+        Delivering(of)
+    }
+}
+
+impl Drop for Delivering<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 /// Where events go as they arrive, before the answer is verified.
@@ -131,6 +153,8 @@ impl Client {
             session: RwLock::default(),
             attesting: Mutex::default(),
             delivery: Mutex::default(),
+            delivers: AtomicBool::default(),
+            paid: Notify::new(),
         })
     }
 
@@ -387,7 +411,9 @@ impl Client {
         begun: &AtomicBool,
     ) -> Result<Answer, (ClientError, Option<[u8; 16]>)> {
         let before = |error| (error, None);
-        if let Err(error) = self.deliver_outstanding().await {
+        if !self.delivers.load(Ordering::Relaxed)
+            && let Err(error) = self.deliver_outstanding().await
+        {
             tracing::warn!("an earlier voucher is still on its way: {error}");
         }
         begun.store(true, Ordering::Relaxed);
@@ -426,11 +452,19 @@ impl Client {
                 tracing::warn!("a job cannot be checked later: {error}");
             }
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
-            let delivered = self.deliver(&payment).await;
-            if let Err(error) = &delivered {
-                tracing::warn!("the voucher is on disk and will be sent again: {error}");
-            }
-            let delivered = delivered.is_ok();
+            let delivered = match self.delivers.load(Ordering::Relaxed) {
+                true => {
+                    self.paid.notify_one();
+                    false
+                }
+                false => match self.deliver(&payment).await {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::warn!("{LATER}: {error}");
+                        false
+                    }
+                },
+            };
             if endpoint != Endpoint::Chat && matches!(finish, Finish::Deadline | Finish::Cancelled)
             {
                 let made = "only some of the texts were read in time, and were paid";
@@ -469,6 +503,27 @@ impl Client {
         match self.shared.budget.unacknowledged()? {
             Some(signed) => self.post_voucher(&signed, signed.voucher.cumulative).await,
             None => Ok(()),
+        }
+    }
+
+    /// Sends the highest voucher when there is a new one, for as long as it is polled. Answers do not wait for that meanwhile, and a
+    /// voucher that comes soon after another waits for those after it: the next envelope encloses it anyhow.
+    pub async fn deliver_waiting(&self) {
+        let _delivers = Delivering::begin(&self.delivers);
+        let mut pause = DELIVERY_PAUSE;
+        loop {
+            match self.deliver_outstanding().await {
+                Ok(()) => {
+                    pause = DELIVERY_PAUSE;
+                    tokio::time::sleep(pause).await;
+                    self.paid.notified().await;
+                }
+                Err(error) => {
+                    tracing::warn!("{LATER}: {error}");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(DELIVERY_PAUSE_MAX);
+                }
+            }
         }
     }
 

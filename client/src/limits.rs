@@ -53,6 +53,12 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 pub const ATTEST_TIME_MAX: Duration = Duration::from_secs(35);
 /// Between two attempts to have the worker's next keys.
 pub const RENEW_PAUSE: Duration = Duration::from_millis(500);
+/// Between two deliveries of vouchers beside the answers, at least.
+pub const DELIVERY_PAUSE: Duration = Duration::from_millis(200);
+/// The same after failures, at most.
+pub const DELIVERY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// For the last delivery, when a sidecar ends.
+pub const LAST_DELIVERY_TIME: Duration = Duration::from_secs(5);
 /// How old a check may be that the health of this sidecar is told by.
 pub const HEALTH_TIME: Duration = Duration::from_secs(10);
 /// Between two attempts, at first.

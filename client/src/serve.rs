@@ -75,7 +75,7 @@ struct Sidecar {
     unknown: Unknown,
 }
 
-/// Serves until the listener fails, and has the worker's next keys before the last ones end.
+/// Serves until the listener fails, has the worker's next keys before the last ones end, and delivers vouchers besides.
 pub async fn serve<L>(
     client: Arc<Client>,
     listener: L,
@@ -90,6 +90,7 @@ where
     tokio::select! {
         ended = axum::serve(listener, router(client, access, unknown)).into_future() => ended,
         () = renewing.renew() => Ok(()),
+        () = renewing.deliver_waiting() => Ok(()),
     }
 }
 

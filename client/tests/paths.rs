@@ -368,6 +368,41 @@ async fn a_voucher_survives_a_proxy_that_dies_before_it_acknowledges() {
     assert_eq!(amounts, [32_000, 64_000]);
 }
 
+/// Where vouchers are delivered besides, no answer waits for that, and one voucher pays for several.
+#[tokio::test]
+async fn answers_do_not_wait_for_vouchers_that_are_delivered_besides() {
+    let world = World::start(3600).await;
+    let client = Arc::new(world.client().unwrap());
+    let deliver = || {
+        let client = Arc::clone(&client);
+        tokio::spawn(async move { client.deliver_waiting().await })
+    };
+    let delivering = deliver();
+    client.attest().await.unwrap();
+    world.set(Fault::SilentOnVouchers);
+    let came = Arc::clone(&world.guest);
+    for paid in [32_000, 64_000, 96_000] {
+        let answer = chat(&client).await.unwrap();
+        assert_eq!(answer.payment.cumulative, Nano(paid));
+        assert!(!answer.delivered);
+    }
+    came.voucher_came.notified().await;
+    assert!(client.budget().unacknowledged().unwrap().is_some());
+    // What nobody answered is sent again.
+    delivering.abort();
+    let _ = delivering.await;
+    world.set(Fault::None);
+    let delivering = deliver();
+    while client.budget().unacknowledged().unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let highest = world.guest.vouchers.lock().unwrap().last().copied();
+    assert_eq!(highest.unwrap().voucher.cumulative, Nano(96_000));
+    delivering.abort();
+    let _ = delivering.await;
+    assert!(chat(&client).await.unwrap().delivered);
+}
+
 #[tokio::test]
 async fn a_state_file_from_a_backup_learns_what_it_promised() {
     let world = World::start(3600).await;

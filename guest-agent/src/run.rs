@@ -1,6 +1,6 @@
 //! Runs an admitted job and writes the sealed answer: records of token ids or numbers, then the receipt, then, in the clear,
-//! the charge. A record leaves in each interval, whether or not it holds something, so that a proxy sees neither when a token
-//! came nor how long the prompt took.
+//! the charge. Of a completion a record leaves in each interval, whether or not it holds something, so that a proxy sees neither when
+//! a token came nor how long the prompt took.
 //!
 //! Whatever becomes of the stream, a job that has started ends in a receipt and a charge for what was made (SECURITY.md 18a).
 
@@ -31,6 +31,13 @@ pub(crate) enum RunError {
     Engine,
 }
 
+/// Between two records that hold nothing, while texts are encoded: whoever has left is noticed by them, and there is nothing to hide, since
+/// the numbers come together at the end.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
+
+/// Frames that are there together are written together, up to so many bytes: each write wakes the proxy, and that the client.
+const TOGETHER_BYTES: usize = 16 * 1024;
+
 /// The answer as it is written: makes each record and seals it, and keeps the bill.
 struct Answer<'a, W> {
     out: &'a mut Out<W>,
@@ -48,11 +55,25 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
         &mut self,
         make: impl FnOnce(&mut AnswerWriter) -> Vec<RecordBytes>,
     ) -> std::io::Result<()> {
-        for record in make(&mut self.writer) {
-            let sealed = self.sealer.seal(&record);
-            self.out.send(&Frame::data(&sealed)).await?;
+        let records = make(&mut self.writer);
+        let rest = Self::seal(self.out, &mut self.sealer, records).await?;
+        self.out.send(&rest).await
+    }
+
+    /// Seals records and gives their frames; of many, it writes those that would be more than [`TOGETHER_BYTES`].
+    async fn seal(
+        out: &mut Out<W>,
+        sealer: &mut ResponseSealer,
+        records: Vec<RecordBytes>,
+    ) -> std::io::Result<Vec<u8>> {
+        let mut frames = Vec::new();
+        for record in records {
+            if frames.len() >= TOGETHER_BYTES {
+                out.send(&std::mem::take(&mut frames)).await?;
+            }
+            frames.extend(Frame::data(&sealer.seal(&record)));
         }
-        Ok(())
+        Ok(frames)
     }
 
     /// Writes the next tokens, as many as fit a record.
@@ -89,11 +110,10 @@ impl<W: AsyncWrite + Unpin> Answer<'_, W> {
         records: Vec<RecordBytes>,
         last: &[u8],
     ) -> std::io::Result<()> {
-        for record in records {
-            out.send(&Frame::data(&sealer.seal(&record))).await?;
-        }
-        out.send(&Frame::data(&sealer.finish())).await?;
-        out.send(last).await
+        let mut frames = Self::seal(out, &mut sealer, records).await?;
+        frames.extend(Frame::data(&sealer.finish()));
+        frames.extend_from_slice(last);
+        out.send(&frames).await
     }
 }
 
@@ -260,15 +280,19 @@ async fn vectors<W: AsyncWrite + Unpin>(
         Ok::<_, RunError>((numbers, made))
     });
     tokio::pin!(computing);
+    answer.write(|writer| vec![writer.empty()]).await?;
     let mut ticks = pace.ticks();
-    let mut over = None;
+    let (mut over, mut written) = (None, Instant::now());
     let computed = loop {
-        answer.bill.used(progress.tokens.load(Ordering::Relaxed), 0);
-        answer.write(|writer| vec![writer.empty()]).await?;
         tokio::select! {
             biased;
             computed = &mut computing => break computed,
             _ = ticks.tick() => {}
+        }
+        answer.bill.used(progress.tokens.load(Ordering::Relaxed), 0);
+        if written.elapsed() >= SIGN_OF_LIFE {
+            answer.write(|writer| vec![writer.empty()]).await?;
+            written = Instant::now();
         }
         over = over.or(pace.over());
         if over.is_some() {

@@ -4,7 +4,8 @@
 //!     cargo run --release -p tests --example bench_sealed -- 5 10
 //!
 //! The first number is rounds, the second the milliseconds between two records of a sealed answer, a third the chats of a round's load
-//! (24). The plain side is part of this
+//! (24). With `apart` behind them the engine, in the guest or plain, has the first processor alone, and all others of both sides share
+//! the rest: as where a client is another machine and a proxy has a host's processors. The plain side is part of this
 //! benchmark and of nothing that is shipped: text in, text out, one thread for each connection, the guest's scheduler, models and
 //! number of threads. Both answer the same requests in turns, and must give the same text. `SealedPath` is a stack of processes:
 //! ledger here, simulator, guest, proxy and sidecar; all on this machine's processors, which only the sealed side has to share.
@@ -18,10 +19,13 @@ use engine::{
 use image_builder::lock::ModelLock;
 use image_builder::store::{Store, ensure_models};
 use model::text::{Message, Text};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -37,7 +41,7 @@ const CONTEXT: usize = 256;
 /// Clients of the load.
 const AT_ONCE: usize = 4;
 /// Embeddings of a load for one of its chats.
-const VECTORS: usize = 4;
+const VECTORS: usize = 16;
 
 fn main() -> anyhow::Result<()> {
     let number = |at: usize, usual: u16| -> anyhow::Result<u16> {
@@ -45,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         word.map_or(Ok(usual), |word| word.parse().context("a number"))
     };
     let (rounds, interval_ms, chats) = (number(1, 5)?, number(2, 10)?, number(3, 24)?);
+    let apart = std::env::args().nth(4).is_some_and(|word| word == "apart");
     let programs = Programs::beside_this_one()?;
     programs.build(Guest::Process)?;
     let models = ensure_models(
@@ -52,6 +57,10 @@ fn main() -> anyhow::Result<()> {
         &ModelLock::committed(),
         &mut |_| (),
     )?;
+    if apart {
+        // What starts now inherits it.
+        sched_setaffinity(Pid::from_raw(0), &processors(0..1)?)?;
+    }
     let plain = plain::start(&models)?;
     let runtime = tokio::runtime::Runtime::new()?;
     // A token is worth less here than elsewhere, so that one channel is enough.
@@ -71,11 +80,75 @@ fn main() -> anyhow::Result<()> {
     let config = std::fs::read_to_string(stack.client_config())?;
     let config = config.replace("cost_max_nano: 400000000", "cost_max_nano: 5000000");
     std::fs::write(stack.client_config(), config)?;
+    if apart {
+        move_away()?;
+    }
     let mut sealed = SealedPath::start(&stack)?;
     let compared = compare(plain, sealed.address, rounds, chats.into());
     sealed.child.kill()?;
     sealed.child.wait()?;
     compared
+}
+
+fn processors(which: Range<usize>) -> anyhow::Result<CpuSet> {
+    let mut set = CpuSet::new();
+    which.into_iter().try_for_each(|one| set.set(one))?;
+    Ok(set)
+}
+
+/// Gives every thread of this program and of its children the other processors, but those of the plain side and of the guest.
+fn move_away() -> anyhow::Result<()> {
+    let all = std::fs::read_to_string("/proc/cpuinfo")?;
+    let others = processors(1..all.matches("processor\t").count())?;
+    for process in own_processes()? {
+        if process.name.starts_with("guest-agent") {
+            continue;
+        }
+        for thread in std::fs::read_dir(format!("/proc/{}/task", process.id))? {
+            let path = thread?.path();
+            let name = std::fs::read_to_string(path.join("comm"))?;
+            let id = path.file_name().context("a number")?.to_string_lossy();
+            if name.trim() != plain::THREAD {
+                sched_setaffinity(Pid::from_raw(id.parse()?), &others)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// This program, or a child of it.
+struct Process {
+    id: u32,
+    name: String,
+    /// What it has computed so far.
+    processor_ms: f64,
+}
+
+fn own_processes() -> anyhow::Result<Vec<Process>> {
+    let own = std::process::id();
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let id = entry.file_name().to_string_lossy().parse();
+        let stat = std::fs::read_to_string(entry.path().join("stat"));
+        // Others come and go.
+        let (Ok(id), Ok(stat)) = (id, stat) else {
+            continue;
+        };
+        let (before, fields) = stat.rsplit_once(") ").context("proc_pid_stat(5)")?;
+        let (_, name) = before.split_once(" (").context("a name")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        if id == own || fields[1].parse() == Ok(own) {
+            // utime and stime, in hundredths of a second.
+            let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+            all.push(Process {
+                id,
+                name: name.to_owned(),
+                processor_ms: 10.0 * ticks,
+            });
+        }
+    }
+    Ok(all)
 }
 
 /// The sidecar, which ends with this.
@@ -133,11 +206,12 @@ fn compare(plain: SocketAddr, sealed: SocketAddr, rounds: u16, chats: usize) -> 
     );
 
     let mut table = [const { Vec::new() }; 4];
+    let mut computed = [BTreeMap::new(), BTreeMap::new()];
     for round in 0..rounds {
         let mut figures = [[0.0; 4]; 2];
         // Every second round begins with the other side.
         for at in [round % 2, 1 - round % 2].map(usize::from) {
-            figures[at] = measure(sides[at], &chat, &vector, chats)?;
+            figures[at] = measure(sides[at], &chat, &vector, chats, &mut computed[at])?;
         }
         let [plain, sealed] = figures;
         for (row, of) in table.iter_mut().enumerate() {
@@ -168,15 +242,27 @@ fn compare(plain: SocketAddr, sealed: SocketAddr, rounds: u16, chats: usize) -> 
             median(&|(plain, sealed)| sealed - plain).1
         );
     }
+    for (side, by_program) in ["plain", "sealed"].iter().zip(computed) {
+        let jobs = f64::from(rounds) * (VECTORS * chats) as f64;
+        let each = by_program.iter();
+        let each = each.map(|(name, ms)| format!("{name} {:.2}", ms / jobs));
+        let each: Vec<String> = each.collect();
+        println!(
+            "processor time of an embedding, {side}, in ms: {}",
+            each.join(", ")
+        );
+    }
     Ok(())
 }
 
-/// Of one side: median of first tokens in ms, tokens a second alone and under load, embeddings a second under load.
+/// Of one side: median of first tokens in ms, tokens a second alone and under load, embeddings a second under load; and what these
+/// embeddings took of the processors.
 fn measure(
     side: SocketAddr,
     chat: &Value,
     vector: &Value,
     chats: usize,
+    computed: &mut BTreeMap<String, f64>,
 ) -> anyhow::Result<[f64; 4]> {
     let one_by_one = chats.div_ceil(2);
     let mut first = Vec::new();
@@ -192,7 +278,14 @@ fn measure(
     first.sort_by(f64::total_cmp);
     let alone = f64::from(TOKENS) * one_by_one as f64 / began.elapsed().as_secs_f64();
     let loaded = f64::from(TOKENS) * load(side, "/v1/chat/completions", chat, chats)?;
+    let before = own_processes()?;
     let vectors = load(side, "/v1/embeddings", vector, VECTORS * chats)?;
+    for process in before {
+        *computed.entry(process.name).or_default() -= process.processor_ms;
+    }
+    for process in own_processes()? {
+        *computed.entry(process.name).or_default() += process.processor_ms;
+    }
     Ok([first[one_by_one / 2], alone, loaded, vectors])
 }
 
@@ -283,6 +376,9 @@ fn numbers(body: &str) -> anyhow::Result<Value> {
 mod plain {
     use super::*;
 
+    /// What its thread is called, and those that it starts.
+    pub const THREAD: &str = "plain";
+
     struct Plain {
         driver: Driver,
         tokens: Tokens,
@@ -313,7 +409,8 @@ mod plain {
         });
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        std::thread::spawn(move || {
+        let accepting = std::thread::Builder::new().name(THREAD.to_owned());
+        accepting.spawn(move || {
             for stream in listener.incoming().flatten() {
                 let plain = plain.clone();
                 std::thread::spawn(move || {
@@ -322,7 +419,7 @@ mod plain {
                     }
                 });
             }
-        });
+        })?;
         Ok(address)
     }
 

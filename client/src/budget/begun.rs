@@ -3,7 +3,7 @@
 //!
 //! A row holds the key of one receipt and the word that ends one job. Neither opens the request or the answer.
 
-use super::{Budget, BudgetError, Reservation, Spender, signed, storage, unsigned};
+use super::{Budget, BudgetError, Reservation, Spender, execute, signed, storage, unsigned};
 use rusqlite::params;
 use settlement::{Cap, Nano, SignedCap};
 use wire::{CANCEL_BYTES, Digest, EnvelopeDigest, KeysetDigest, Usage};
@@ -34,34 +34,36 @@ pub(super) const SCHEMA: &str = "
     ) STRICT;
 ";
 
+/// Ends what is known of a job under way.
+pub(super) const DELETE: &str = "DELETE FROM begun WHERE envelope = ?1";
+
 impl Budget {
     /// Writes a job down that is about to be sent.
     pub(crate) fn begin(&self, begun: &Begun) -> Result<(), BudgetError> {
-        self.lock()
-            .execute(
-                "INSERT INTO begun VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                params![
-                    begun.envelope.0,
-                    begun.keyset.0,
-                    begun.job,
-                    signed(begun.cost_max)?,
-                    begun.request.0,
-                    begun.most.prompt,
-                    begun.most.completion,
-                    signed(begun.amount)?,
-                    begun.receipt_key,
-                    begun.cancel,
-                    begun.spender
-                ],
-            )
-            .map(drop)
-            .map_err(storage)
+        execute(
+            &self.lock(),
+            "INSERT INTO begun VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            params![
+                begun.envelope.0,
+                begun.keyset.0,
+                begun.job,
+                signed(begun.cost_max)?,
+                begun.request.0,
+                begun.most.prompt,
+                begun.most.completion,
+                signed(begun.amount)?,
+                begun.receipt_key,
+                begun.cancel,
+                begun.spender
+            ],
+        )
+        .map(drop)
+        .map_err(storage)
     }
 
     /// Nothing will be paid for this job.
     pub(crate) fn owes_nothing(&self, envelope: &EnvelopeDigest) {
-        let sql = "DELETE FROM begun WHERE envelope = ?1";
-        let deleted = self.lock().execute(sql, [envelope.0]);
+        let deleted = execute(&self.lock(), DELETE, [envelope.0]);
         if let Err(error) = deleted {
             tracing::warn!("a job that costs nothing stays on file: {error}");
         }

@@ -3,7 +3,7 @@
 //! Other payers' receipts are between one's own, so gaps are no fault. A number used twice is one, and so are two neighbours of which
 //! the second does not name the first.
 
-use super::{BudgetError, signed, storage};
+use super::{BudgetError, execute, query_row, signed, storage};
 use rusqlite::{OptionalExtension, Transaction, params};
 use settlement::Nano;
 use wire::{CoreDigest, ReceiptCore, core_digest};
@@ -15,7 +15,8 @@ pub(super) fn compare(change: &Transaction<'_>, core: &ReceiptCore) -> Result<()
         let Some(number) = number else {
             return Ok(None);
         };
-        let row = change.query_row(
+        let row = query_row(
+            change,
             "SELECT core, previous FROM sequence WHERE keyset = ?1 AND number = ?2",
             params![core.keyset.0, signed(Nano(number))?],
             |row| Ok((CoreDigest(row.get(0)?), CoreDigest(row.get(1)?))),
@@ -35,7 +36,8 @@ pub(super) fn compare(change: &Transaction<'_>, core: &ReceiptCore) -> Result<()
         let keyset = core.keyset;
         return Err(BudgetError::Forked { keyset, number });
     }
-    let stored = change.execute(
+    let stored = execute(
+        change,
         "INSERT OR IGNORE INTO sequence VALUES (?1, ?2, ?3, ?4)",
         params![
             core.keyset.0,

@@ -3,7 +3,7 @@
 //! Trusted: this machine's clock, by whose UTC days the limits are counted. Promised: what is on disk and what is in flight
 //! never exceed a day's limit together, because a job sets aside the most that it can cost until its receipt is paid.
 
-use super::{Budget, BudgetError, signed, storage, unsigned};
+use super::{Budget, BudgetError, query_row, signed, storage, unsigned};
 use rusqlite::{Connection, params};
 use settlement::Nano;
 use std::collections::{BTreeMap, HashMap};
@@ -192,13 +192,10 @@ impl Limits {
 
 /// What was paid on a day, by one key or by all.
 fn spent_on(connection: &Connection, day: u64, key: Option<&str>) -> Result<Nano, BudgetError> {
-    connection
-        .query_row(
-            "SELECT coalesce(sum(cost), 0) FROM spent WHERE day = ?1 AND (?2 IS NULL OR key = ?2)",
-            params![signed(Nano(day))?, key],
-            |row| unsigned(row.get(0)?),
-        )
-        .map_err(storage)
+    let sql =
+        "SELECT coalesce(sum(cost), 0) FROM spent WHERE day = ?1 AND (?2 IS NULL OR key = ?2)";
+    let of = params![signed(Nano(day))?, key];
+    query_row(connection, sql, of, |row| unsigned(row.get(0)?)).map_err(storage)
 }
 
 impl Budget {

@@ -82,12 +82,14 @@ impl Answered {
     fn verified(self, session: &Session) -> Result<VerifiedAnswer, ClientError> {
         let known = &self.known;
         let keyset = session.keyset();
-        // 1. The charge in the clear, by its signature, so that a changed one is named as that.
         let payer_key = session.channel().state.payer_key;
-        SignedCharge::decode(&self.charge)?.verify(&keyset.receipt_key, &payer_key)?;
-        // 2. The receipt's shape and who signed it come before its content.
         let receipt = Receipt::decode(&self.receipt)?;
-        // 3. The tokens, counted here.
+        // 1. One charge, not two. A changed one is named as that, by its signature.
+        if receipt.charge().encode() != self.charge {
+            SignedCharge::decode(&self.charge)?.verify(&keyset.receipt_key, &payer_key)?;
+            return Err(ClientError::ChargeMismatch);
+        }
+        // 2. The tokens, counted here.
         let shared = session.shared();
         let model = shared.models.get(&known.head.model);
         let model =
@@ -110,15 +112,12 @@ impl Answered {
                 usage,
             },
         };
+        // 3. The receipt with its charge.
         let verified = receipt.verify(keyset, &claims)?;
         if Some(verified.core().finish) != self.received.finish {
             return Err(ClientError::Answer(
                 "it ended otherwise than its receipt says".into(),
             ));
-        }
-        // 4. One charge, not two.
-        if receipt.charge().encode() != self.charge {
-            return Err(ClientError::ChargeMismatch);
         }
         let transcript = self.known.transcript()?;
         Ok(VerifiedAnswer {
