@@ -24,7 +24,7 @@ use payouts::{EarningsArguments, PayoutsCommand};
 use serde_json::json;
 use stake::StakeCommand;
 use std::future::Future;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -285,10 +285,12 @@ fn reload_on_hangup(tls: Tls) -> Result<impl Future<Output = ()> + Send + 'stati
     let mut hangup = hangup.context(Fault::Host, || "watching for signals")?;
     Ok(async move {
         while hangup.recv().await.is_some() {
-            match tls.reload() {
-                Ok(()) => eprintln!("host-proxy: the certificate was read again"),
-                Err(error) => eprintln!("host-proxy: the old certificate stays: {error}"),
-            }
+            let said = match tls.reload() {
+                Ok(()) => "the certificate was read again".to_owned(),
+                Err(error) => format!("the old certificate stays: {error}"),
+            };
+            // Standard error may be gone, and the next signal is to be heard all the same.
+            let _ = writeln!(std::io::stderr(), "host-proxy: {said}");
         }
     })
 }

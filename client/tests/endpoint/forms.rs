@@ -1,7 +1,7 @@
 //! Answers of a form: JSON of a schema, texts of an expression, calls that a model must make; and several answers to one request.
 //! The model answers by chance, so what holds is the grammar's doing.
 
-use super::{http, post, sidecar, usual_loop};
+use super::{http, post, sidecar, usage, usual_loop};
 use crate::world::{CHAT, FORMS, Fault, World};
 use serde_json::{Value, json};
 
@@ -195,13 +195,13 @@ async fn an_answer_cut_short_says_so_and_one_of_another_form_is_not_paid() {
     fields["max_tokens"] = json!(5);
     let answer = answered(&address, fields).await;
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
-    let paid = world.guest.vouchers.lock().unwrap().len();
+    let paid = usage(&address).await;
     world.set(Fault::Strays);
     let (status, answer) = post(&address, PATH, &body(schema(order()))).await;
     assert!(status >= 500, "{answer}");
     let told = answer["error"]["message"].as_str().unwrap();
     assert!(told.contains("not of the form"), "{told}");
-    assert_eq!(world.guest.vouchers.lock().unwrap().len(), paid);
+    assert_eq!(usage(&address).await, paid);
 }
 
 #[tokio::test]
@@ -242,15 +242,7 @@ async fn several_answers_are_several_jobs_and_one_answer() {
     let amount = |cost: &Value| cost["amount"].as_str().unwrap().parse::<u64>().unwrap();
     let sum: u64 = jobs.iter().map(|job| amount(&job["cost"])).sum();
     assert_eq!(amount(&answer["x_job"]["cost"]), sum);
-    let all_paid = world
-        .guest
-        .vouchers
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|v| v.voucher.cumulative.0)
-        .max();
-    assert_eq!(all_paid, Some(sum));
+    world.guest.promised(sum).await;
 
     fields["stream"] = json!(true);
     fields["stream_options"] = json!({"include_usage": true});
@@ -399,7 +391,7 @@ async fn each_api_names_a_form_that_cannot_be_held_to_as_it_has_it() {
         let param = &answer["error"]["param"];
         assert_eq!((status, param), (400, &json!(at)), "{answer}");
     }
-    assert!(world.guest.vouchers.lock().unwrap().is_empty());
+    assert_eq!(world.guest.jobs(), 0);
 }
 
 #[tokio::test]

@@ -146,6 +146,11 @@ async fn post(address: &str, path: &str, body: &Value) -> (u16, Value) {
 }
 
 /// What the loop of every tutorial does: `choices[0]` of each chunk.
+/// What was paid in all, by the sidecar's books.
+async fn usage(address: &str) -> Value {
+    read(&http(address, "GET /v1/usage", "").await).1["total"].clone()
+}
+
 fn usual_loop(answer: &str) -> (String, Vec<Value>) {
     let mut text = String::new();
     let mut lines = events(answer);
@@ -525,7 +530,7 @@ async fn a_key_gives_one_answer_that_is_paid_once() {
     let three = with_headers(&address, key, &chat_body(false)).await;
     assert_eq!(one.0, 200, "{}", one.2);
     assert_eq!((&one.1, &one.1), (&two.1, &three.1));
-    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 1);
+    assert_eq!(world.guest.jobs(), 1);
 
     let mut other = chat_body(false);
     other["seed"] = json!(1);
@@ -539,7 +544,7 @@ async fn a_key_gives_one_answer_that_is_paid_once() {
     let one = with_headers(&address, key, &chat_body(true)).await.2;
     let two = with_headers(&address, key, &chat_body(true)).await.2;
     assert_eq!(usual_loop(&one), usual_loop(&two));
-    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 2);
+    assert_eq!(world.guest.jobs(), 2);
 
     // A job that did not start leaves its key free.
     let key = "idempotency-key: three\r\n";
@@ -569,7 +574,7 @@ async fn an_address_is_for_who_shows_the_key() {
         let (got, answer, _) = with_headers(&address, &headers, &chat_body(false)).await;
         assert_eq!(got, status, "{answer}");
     }
-    assert_eq!(world.guest.vouchers.lock().unwrap().len(), 2);
+    assert_eq!(world.guest.jobs(), 2);
     let (status, _) = read(&http(&address, "GET /healthz", "").await);
     assert_eq!(status, 200, "health is asked without a key");
 }

@@ -20,10 +20,6 @@ fn body(texts: &[&str]) -> Value {
     json!({"model": SCRIPTED_EMBEDDER, "input": texts})
 }
 
-fn vouchers(world: &World) -> usize {
-    world.guest.vouchers.lock().unwrap().len()
-}
-
 fn places(kept: &Value) -> Vec<u64> {
     let kept = kept.as_array().unwrap();
     kept.iter()
@@ -37,7 +33,7 @@ async fn a_text_is_asked_and_paid_once() {
     let address = with_cache(&world).await;
     let (status, first) = post(&address, PATH, &body(&["a", "b b"])).await;
     assert_eq!(status, 200, "{first}");
-    assert_eq!((&first["x_kept"], vouchers(&world)), (&json!([]), 1));
+    assert_eq!((&first["x_kept"], world.guest.jobs()), (&json!([]), 1));
     let (tokens, paid) = (
         &first["usage"]["prompt_tokens"],
         &first["x_job"]["receipt_id"],
@@ -51,7 +47,7 @@ async fn a_text_is_asked_and_paid_once() {
         again["usage"],
         json!({"prompt_tokens": 0, "total_tokens": 0})
     );
-    assert_eq!((again.get("x_job"), vouchers(&world)), (None, 1));
+    assert_eq!((again.get("x_job"), world.guest.jobs()), (None, 1));
     assert_eq!(places(&again["x_kept"]), [0, 1]);
     assert!({ again["x_kept"].as_array().unwrap().iter() }.all(|kept| kept["receipt_id"] == *paid));
 
@@ -62,10 +58,10 @@ async fn a_text_is_asked_and_paid_once() {
         post(&address, PATH, &body).await
     };
     let (status, same) = pinned(&"09".repeat(32)).await;
-    assert_eq!((status, vouchers(&world)), (200, 1), "{same}");
+    assert_eq!((status, world.guest.jobs()), (200, 1), "{same}");
     assert_eq!(same["data"][0]["embedding"], first["data"][0]["embedding"]);
     let (status, other) = pinned(&"0".repeat(64)).await;
-    assert_eq!((status, vouchers(&world)), (404, 1), "{other}");
+    assert_eq!((status, world.guest.jobs()), (404, 1), "{other}");
 
     // A quote says so, too.
     let quoted = async |texts: &[&str]| {
@@ -81,7 +77,7 @@ async fn a_text_is_asked_and_paid_once() {
 
     // A new text between two old ones: it alone is asked, and each vector is in its place.
     let (status, mixed) = post(&address, PATH, &body(&["b b", "c", "a"])).await;
-    assert_eq!((status, vouchers(&world)), (200, 2), "{mixed}");
+    assert_eq!((status, world.guest.jobs()), (200, 2), "{mixed}");
     let vector = |answer: &Value, place: usize| answer["data"][place]["embedding"].clone();
     assert_eq!(vector(&mixed, 0), vector(&first, 1));
     assert_eq!(vector(&mixed, 2), vector(&first, 0));
@@ -120,12 +116,12 @@ async fn vectors_are_cut_only_to_what_the_configuration_lists_and_are_kept_whole
         post(&address, PATH, &body).await
     };
     let (status, refused) = ask(Some(2)).await;
-    let (param, jobs) = (&refused["error"]["param"], vouchers(&world));
+    let (param, jobs) = (&refused["error"]["param"], world.guest.jobs());
     assert_eq!((status, param, jobs), (400, &json!("dimensions"), 0));
     let (status, cut) = ask(Some(1)).await;
     assert_eq!(status, 200, "{cut}");
     let (_, whole) = ask(None).await;
-    assert_eq!(vouchers(&world), 1, "the whole vectors were kept");
+    assert_eq!(world.guest.jobs(), 1, "the whole vectors were kept");
     for place in 0..2 {
         let vector = |answer: &Value| answer["data"][place]["embedding"].clone();
         let first = vector(&whole)[0].as_f64().unwrap();
@@ -142,6 +138,6 @@ async fn without_one_nothing_is_kept() {
     for jobs in 1..3 {
         let (_, answer) = post(&address, PATH, &body(&["a"])).await;
         assert!(answer.get("x_kept").is_none() && answer["x_job"].is_object());
-        assert_eq!(vouchers(&world), jobs);
+        assert_eq!(world.guest.jobs(), jobs);
     }
 }

@@ -4,7 +4,6 @@ use crate::world::{Fault, World, chat_body};
 use client::Transport;
 use client::transport::{Ask, TransportError};
 use serde_json::{Value, json};
-use settlement::Nano;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -113,8 +112,7 @@ async fn a_sidecar_that_was_killed_pays_for_what_it_asked_for_when_it_comes_back
     let answer = Sidecar::call(&third.http, "POST", PATH, &body).await;
     assert_eq!(answer.unwrap()["x_job"]["verified"], true);
     assert_eq!(third.spent().await, (2, "64000".into()));
-    let promised = world.guest.vouchers.lock().unwrap().last().copied();
-    assert_eq!(promised.unwrap().voucher.cumulative, Nano(64_000));
+    world.guest.promised(64_000).await;
 }
 
 /// Kills of the long tier.
@@ -182,12 +180,7 @@ async fn killed_two_hundred_times_while_jobs_run_it_pays_each_receipt_once() {
     // One job more tells the payee of all of it, once.
     let answer = Sidecar::call(&last.http, "POST", PATH, &chat_body(false).to_string()).await;
     assert_eq!(answer.unwrap()["x_job"]["verified"], true);
-    let vouchers = world.guest.vouchers.lock().unwrap();
-    let promised: Vec<u64> = vouchers
-        .iter()
-        .map(|one| one.voucher.cumulative.0)
-        .collect();
-    assert_eq!(promised.iter().max(), Some(&(32_000 * (signed + 1))));
+    world.guest.promised(32_000 * (signed + 1)).await;
 }
 
 const PATH: &str = "/v1/chat/completions";
