@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
@@ -481,9 +482,11 @@ where
         root_words(session.root())
     );
     println!("{url}");
+    let mut terminate = signal(SignalKind::terminate())?;
     let ended = tokio::select! {
         ended = serve(Arc::clone(&client), listener, access, unknown) => ended.context("serving"),
         _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminate.recv() => Ok(()),
     };
     let delivered = timeout(LAST_DELIVERY_TIME, client.deliver_outstanding()).await;
     if !matches!(delivered, Ok(Ok(()))) {

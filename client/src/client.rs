@@ -1,5 +1,7 @@
 //! The stages of a job behind a few calls: attest, ask, verify, pay.
 
+mod delivery;
+
 use crate::attestation::{Challenged, Verifier};
 use crate::budget::{Begun, Budget, KeptEvidence, Reservation, Spender};
 use crate::chain::{self, Channel};
@@ -9,8 +11,7 @@ use crate::files::make_private;
 use crate::job::{Job, Payment, Prepared, Unfinished};
 use crate::kept::KeptJobs;
 use crate::limits::{
-    ATTEST_TIME_MAX, DELIVERY_PAUSE, DELIVERY_PAUSE_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX,
-    QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
+    ATTEST_TIME_MAX, HEALTH_TIME, QUEUE_PAUSE_MAX, QUEUE_PAUSE_MIN, RENEW_PAUSE, REPLY_BYTES_MAX,
 };
 use crate::off_thread::off_thread;
 use crate::session::{Session, Shared, kernel, proxy_error, proxy_refused, unix_s};
@@ -20,7 +21,7 @@ use crate::trust::TrustStore;
 use crate::vectors::Vectors;
 use crate::{ask, openai};
 use serde_json::Value;
-use settlement::{Address, ChainId, Nano, SignedVoucher};
+use settlement::{Address, ChainId, SignedVoucher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -77,24 +78,6 @@ pub struct Answer {
     pub first_token: Duration,
     /// From sending the job to the end of the answer.
     pub total: Duration,
-}
-
-const LATER: &str = "the voucher is on disk and will be sent again";
-
-/// Says that vouchers are delivered besides, until it is dropped.
-struct Delivering<'a>(&'a AtomicBool);
-
-impl<'a> Delivering<'a> {
-    fn begin(of: &'a AtomicBool) -> Self {
-        of.store(true, Ordering::Relaxed);
-        Delivering(of)
-    }
-}
-
-impl Drop for Delivering<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 /// Where events go as they arrive, before the answer is verified.
@@ -452,19 +435,7 @@ impl Client {
                 tracing::warn!("a job cannot be checked later: {error}");
             }
             // The answer is whole and paid for on this side, whatever becomes of the voucher's delivery now.
-            let delivered = match self.delivers.load(Ordering::Relaxed) {
-                true => {
-                    self.paid.notify_one();
-                    false
-                }
-                false => match self.deliver(&payment).await {
-                    Ok(()) => true,
-                    Err(error) => {
-                        tracing::warn!("{LATER}: {error}");
-                        false
-                    }
-                },
-            };
+            let delivered = self.deliver_or_wake(&payment).await;
             if endpoint != Endpoint::Chat && matches!(finish, Finish::Deadline | Finish::Cancelled)
             {
                 let made = "only some of the texts were read in time, and were paid";
@@ -485,75 +456,6 @@ impl Client {
             })
         };
         Ok((job, answer.await))
-    }
-
-    /// Sends a voucher to the payee. `Ok` means that the payee says it is stored.
-    pub async fn deliver(&self, payment: &Payment) -> Result<(), ClientError> {
-        let _one_at_a_time = self.delivery.lock().await;
-        if !self.shared.budget.awaits(payment.cumulative)? {
-            return Ok(());
-        }
-        self.post_voucher(&payment.voucher, payment.cumulative)
-            .await
-    }
-
-    /// Sends the highest voucher again, if the payee has not acknowledged it.
-    pub async fn deliver_outstanding(&self) -> Result<(), ClientError> {
-        let _one_at_a_time = self.delivery.lock().await;
-        match self.shared.budget.unacknowledged()? {
-            Some(signed) => self.post_voucher(&signed, signed.voucher.cumulative).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Sends the highest voucher when there is a new one, for as long as it is polled. Answers do not wait for that meanwhile, and a
-    /// voucher that comes soon after another waits for those after it: the next envelope encloses it anyhow.
-    pub async fn deliver_waiting(&self) {
-        let _delivers = Delivering::begin(&self.delivers);
-        let mut pause = DELIVERY_PAUSE;
-        loop {
-            match self.deliver_outstanding().await {
-                Ok(()) => {
-                    pause = DELIVERY_PAUSE;
-                    tokio::time::sleep(pause).await;
-                    self.paid.notified().await;
-                }
-                Err(error) => {
-                    tracing::warn!("{LATER}: {error}");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(DELIVERY_PAUSE_MAX);
-                }
-            }
-        }
-    }
-
-    async fn post_voucher(
-        &self,
-        voucher: &SignedVoucher,
-        cumulative: Nano,
-    ) -> Result<(), ClientError> {
-        const WHAT: &str = "voucher";
-        let ask = transport::Ask {
-            method: "POST",
-            path: "/v1/vouchers",
-            content_type: "application/vnd.chrysalis.voucher",
-            authorization: "",
-            body: voucher.encode(),
-        };
-        let reply = self.proxy.call(ask, REPLY_BYTES_MAX).await;
-        let reply = reply.map_err(|e| proxy_error(WHAT, e, Executed::Yes))?;
-        let stored = serde_json::from_slice::<Value>(&reply.body);
-        match (reply.status, stored) {
-            (200, Ok(answer)) if answer.get("stored") == Some(&Value::Bool(true)) => {
-                Ok(self.shared.budget.acknowledge(cumulative)?)
-            }
-            (200, _) => Err(ClientError::ProxyMisbehaved {
-                what: WHAT,
-                detail: "it does not say that the voucher is stored".into(),
-                executed: Executed::Yes,
-            }),
-            (status, _) => Err(proxy_refused(WHAT, status, &reply.body, Executed::Yes)),
-        }
     }
 
     /// Asks the payee for the highest voucher it holds: our own signature, so a state file restored from a backup

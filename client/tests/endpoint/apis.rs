@@ -1,6 +1,7 @@
 //! The other APIs of the sidecar: responses, messages and raw completions, over a scripted engine.
 
-use super::{http, post, read, sidecar, usage};
+use super::books::usage;
+use super::{http, post, read, sidecar};
 use crate::world::{Fault, SCRIPTED, Script, World};
 use serde_json::{Value, json};
 

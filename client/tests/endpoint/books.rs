@@ -30,6 +30,11 @@ fn nano(value: &Value) -> u64 {
         .unwrap()
 }
 
+/// What was paid in all, by the sidecar's books.
+pub(super) async fn usage(address: &str) -> Value {
+    read(&http(address, "GET /v1/usage", "").await).1["total"].clone()
+}
+
 #[tokio::test]
 async fn a_quote_is_what_a_job_may_cost_and_costs_nothing() {
     let world = World::scripted(script()).await;

@@ -1,7 +1,8 @@
 //! Answers of a form: JSON of a schema, texts of an expression, calls that a model must make; and several answers to one request.
 //! The model answers by chance, so what holds is the grammar's doing.
 
-use super::{http, post, sidecar, usage, usual_loop};
+use super::books::usage;
+use super::{http, post, sidecar, usual_loop};
 use crate::world::{CHAT, FORMS, Fault, World};
 use serde_json::{Value, json};
 

@@ -146,11 +146,6 @@ async fn post(address: &str, path: &str, body: &Value) -> (u16, Value) {
 }
 
 /// What the loop of every tutorial does: `choices[0]` of each chunk.
-/// What was paid in all, by the sidecar's books.
-async fn usage(address: &str) -> Value {
-    read(&http(address, "GET /v1/usage", "").await).1["total"].clone()
-}
-
 fn usual_loop(answer: &str) -> (String, Vec<Value>) {
     let mut text = String::new();
     let mut lines = events(answer);

@@ -4,6 +4,7 @@ use crate::world::{Fault, World, chat_body};
 use client::Transport;
 use client::transport::{Ask, TransportError};
 use serde_json::{Value, json};
+use settlement::Nano;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -113,6 +114,25 @@ async fn a_sidecar_that_was_killed_pays_for_what_it_asked_for_when_it_comes_back
     assert_eq!(answer.unwrap()["x_job"]["verified"], true);
     assert_eq!(third.spent().await, (2, "64000".into()));
     world.guest.promised(64_000).await;
+}
+
+/// SIGTERM is no SIGKILL: what is paid reaches the payee first, although answers do not wait for that.
+#[tokio::test]
+async fn a_sidecar_that_is_told_to_end_delivers_its_last_voucher() {
+    let world = World::start(3600).await;
+    let mut sidecar = Sidecar::start(&world).await;
+    let body = chat_body(false).to_string();
+    for _ in 0..2 {
+        let answer = Sidecar::call(&sidecar.http, "POST", PATH, &body).await;
+        assert_eq!(answer.unwrap()["x_job"]["verified"], true);
+    }
+    let id = sidecar.child.id().to_string();
+    let told = Command::new("kill").args(["-TERM", &id]).status();
+    assert!(told.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || sidecar.child.wait().unwrap());
+    assert!(ended.await.unwrap().success());
+    let promised = world.guest.vouchers.lock().unwrap().last().copied();
+    assert_eq!(promised.unwrap().voucher.cumulative, Nano(64_000));
 }
 
 /// Kills of the long tier.

@@ -26,11 +26,10 @@ use simulator::{Flaws, SimulatedModule};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{Barrier, Notify};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use wire::{
     AnswerWriter, Ask, Bundle, CoreDigest, Endorsement, Event, Evidence, Finish, Frame, FrameKind,
     JobFailure, Keyset, KeysetDigest, OpenedJob, Receipt, ReceiptCore, RecordBytes, RefusalCode,
@@ -290,18 +289,6 @@ impl Guest {
     /// How many jobs were signed for.
     pub fn jobs(&self) -> u64 {
         self.sequence.lock().unwrap().0
-    }
-
-    /// Returns when so much is promised: a sidecar's answers do not wait for that.
-    pub async fn promised(&self, sum: u64) {
-        let highest = || self.vouchers.lock().unwrap().last().copied();
-        let reached = async {
-            while highest().is_none_or(|one| one.voucher.cumulative.0 != sum) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let reached = timeout(Duration::from_secs(20), reached).await;
-        assert!(reached.is_ok(), "{:?} is promised, not {sum}", highest());
     }
 
     fn bundle(&self, nonce: &[u8; 32]) -> Vec<u8> {

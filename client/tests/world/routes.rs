@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 pub(super) async fn serve(listener: TcpListener, guest: Arc<Guest>) {
     let router = Router::new()
@@ -142,4 +143,18 @@ async fn get_method(State(guest): State<Arc<Guest>>) -> Json<Value> {
     Json(
         json!({"ok": true, "result": {"gas_used": 1, "exit_code": 0, "stack": guest.channel_stack()}}),
     )
+}
+
+impl Guest {
+    /// Returns when so much is promised: a sidecar's answers do not wait for that.
+    pub async fn promised(&self, sum: u64) {
+        let highest = || self.vouchers.lock().unwrap().last().copied();
+        let reached = async {
+            while highest().is_none_or(|one| one.voucher.cumulative.0 != sum) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let reached = timeout(Duration::from_secs(20), reached).await;
+        assert!(reached.is_ok(), "{:?} is promised, not {sum}", highest());
+    }
 }
