@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 use wire::{
     AnswerWriter, Finish, Frame, FrameKind, JobFailure, Pair, Receipt, ReceiptKey, RecordBytes,
     ResponseSealer, Scored, Timings,
@@ -222,10 +222,15 @@ struct Pace<'a> {
 }
 
 impl Pace<'_> {
-    fn ticks(&self) -> Interval {
-        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
+    fn schedule(&self) -> Schedule {
+        let began = Instant::now();
+        let mut schedule = Schedule {
+            began,
+            interval: self.interval,
+            next: began,
+        };
+        schedule.turn(began);
+        schedule
     }
 
     /// Why the answer must end now, if it must.
@@ -235,6 +240,36 @@ impl Pace<'_> {
             (false, true) => Some(Finish::Deadline),
             (false, false) => None,
         }
+    }
+}
+
+/// When the next record leaves. The same for all jobs, whatever they ask: at the beginning, when a first token waits for its record,
+/// intervals are divided.
+struct Schedule {
+    began: Instant,
+    interval: Duration,
+    next: Instant,
+}
+
+/// So many intervals are divided by so much.
+const DIVIDED_INTERVALS: u32 = 20;
+const DIVIDED_BY: u32 = 4;
+
+impl Schedule {
+    /// Waits for the next record's time.
+    async fn tick(&mut self) {
+        sleep_until(self.next).await;
+        self.turn(Instant::now());
+    }
+
+    /// A record that leaves late shifts those after it.
+    fn turn(&mut self, now: Instant) {
+        let step = match now - self.began < self.interval * DIVIDED_INTERVALS {
+            true => self.interval / DIVIDED_BY,
+            false => self.interval,
+        };
+        let due = self.next + step;
+        self.next = if due > now { due } else { now + step };
     }
 }
 
@@ -281,13 +316,13 @@ async fn vectors<W: AsyncWrite + Unpin>(
     });
     tokio::pin!(computing);
     answer.write(|writer| vec![writer.empty()]).await?;
-    let mut ticks = pace.ticks();
+    let mut schedule = pace.schedule();
     let (mut over, mut written) = (None, Instant::now());
     let computed = loop {
         tokio::select! {
             biased;
             computed = &mut computing => break computed,
-            _ = ticks.tick() => {}
+            () = schedule.tick() => {}
         }
         answer.bill.used(progress.tokens.load(Ordering::Relaxed), 0);
         if written.elapsed() >= SIGN_OF_LIFE {
@@ -319,17 +354,17 @@ async fn chat<W: AsyncWrite + Unpin>(
     pace: &Pace<'_>,
 ) -> Result<Finish, RunError> {
     answer.write(|writer| vec![writer.empty()]).await?;
-    let mut ticks = pace.ticks();
+    let mut schedule = pace.schedule();
     let mut tokens = Vec::with_capacity(answer.writer.tokens_max());
     // What is generated beyond the end is not delivered, so it is neither counted nor charged.
     let finish = loop {
         tokio::select! {
             biased;
-            _ = ticks.tick() => {}
+            () = schedule.tick() => {}
             () = pace.open.cancelled() => {
                 // The computation ends with its step, the answer with its interval.
                 running.cancel();
-                ticks.tick().await;
+                schedule.tick().await;
             }
         }
         let ended = running.take(answer.writer.tokens_max(), &mut tokens)?;
