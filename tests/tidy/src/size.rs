@@ -7,7 +7,7 @@ use crate::purity::shipped;
 use crate::tree::File;
 
 /// Lines of source outside of `tests/` and `fuzz/`, test modules excluded.
-const LINES_MAX: usize = 137_900;
+const LINES_MAX: usize = 137_950;
 
 /// More lines than allowed, crate by crate.
 pub fn breaches(sources: &[&File]) -> Vec<String> {
