@@ -96,21 +96,18 @@ fn processors(which: Range<usize>) -> anyhow::Result<CpuSet> {
     Ok(set)
 }
 
-/// Gives every thread of this program and of its children the other processors, but those of the plain side and of the guest.
+/// Gives this thread, from which the load starts, and all children but the guest the other processors. The plain side's threads stay.
 fn move_away() -> anyhow::Result<()> {
     let all = std::fs::read_to_string("/proc/cpuinfo")?;
     let others = processors(1..all.matches("processor\t").count())?;
+    sched_setaffinity(Pid::from_raw(0), &others)?;
     for process in own_processes()? {
-        if process.name.starts_with("guest-agent") {
+        if process.id == std::process::id() || process.name.starts_with("guest-agent") {
             continue;
         }
         for thread in std::fs::read_dir(format!("/proc/{}/task", process.id))? {
-            let path = thread?.path();
-            let name = std::fs::read_to_string(path.join("comm"))?;
-            let id = path.file_name().context("a number")?.to_string_lossy();
-            if name.trim() != plain::THREAD {
-                sched_setaffinity(Pid::from_raw(id.parse()?), &others)?;
-            }
+            let id = thread?.file_name().to_string_lossy().parse()?;
+            sched_setaffinity(Pid::from_raw(id), &others)?;
         }
     }
     Ok(())
@@ -376,9 +373,6 @@ fn numbers(body: &str) -> anyhow::Result<Value> {
 mod plain {
     use super::*;
 
-    /// What its thread is called, and those that it starts.
-    pub const THREAD: &str = "plain";
-
     struct Plain {
         driver: Driver,
         tokens: Tokens,
@@ -409,8 +403,7 @@ mod plain {
         });
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let accepting = std::thread::Builder::new().name(THREAD.to_owned());
-        accepting.spawn(move || {
+        std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let plain = plain.clone();
                 std::thread::spawn(move || {
@@ -419,7 +412,7 @@ mod plain {
                     }
                 });
             }
-        })?;
+        });
         Ok(address)
     }
 
